@@ -1,0 +1,67 @@
+/*
+ * jobspec.h
+ *		The definition of one attempt to run a job, as plain C.
+ *
+ * Floor 0: no Postgres, no I/O.  All strings are NUL-terminated UTF-8 and
+ * belong to whoever filled the struct; nothing here is freed by its readers.
+ * A NULL pointer means "unsaid".
+ */
+#ifndef CM_JOBSPEC_H
+#define CM_JOBSPEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One NAME=value pair: environment variables and labels. */
+typedef struct CmPair
+{
+	const char *name;
+	const char *value;
+} CmPair;
+
+/* A tmpfs mount: an absolute path in the container and its size. */
+typedef struct CmTmpfs
+{
+	const char *target;
+	int64_t		size_mb;
+} CmTmpfs;
+
+/* A list of strings; is_set tells an empty list from one that was not given. */
+typedef struct CmWords
+{
+	bool		is_set;
+	int			count;
+	const char **words;
+} CmWords;
+
+typedef struct CmJobSpec
+{
+	/* who */
+	int64_t		job_id;
+	int			attempt;
+	const char *namespace_name;
+	const char *name;			/* the user's name for the job, may be NULL */
+
+	/* what */
+	const char *image;
+	const char *command;		/* text for /bin/sh -c, or NULL */
+	CmWords		args;			/* replaces the image's CMD */
+	CmWords		entrypoint;		/* replaces the image's ENTRYPOINT */
+	const CmPair *environment;
+	int			n_environment;
+	const CmPair *labels;		/* the user's labels */
+	int			n_labels;
+	const char *working_directory;
+	const char *run_as;			/* "uid" or "uid:gid", decimal */
+	const char *network;		/* "bridge", "none" or a network's name */
+
+	/* how much */
+	bool		read_only;
+	const CmTmpfs *tmpfs;
+	int			n_tmpfs;
+	int64_t		memory_limit_mb;
+	int64_t		nano_cpus;		/* cpu_limit * 10^9 */
+	int64_t		timeout_seconds;
+} CmJobSpec;
+
+#endif							/* CM_JOBSPEC_H */

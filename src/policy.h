@@ -1,0 +1,82 @@
+/*
+ * policy.h
+ *		The guard: which job definitions may reach an engine at all.
+ *
+ * Floor 0: pure.  Called when a job is written (the problem becomes an ERROR)
+ * and again when it is started (the problem becomes failure_reason 'policy'),
+ * each time with the limits of that moment.
+ *
+ * Privileged containers, host namespaces, bind mounts, devices and unconfined
+ * profiles have no place in CmJobSpec, so there is nothing to check for them:
+ * what cannot be said cannot be had.
+ */
+#ifndef CM_POLICY_H
+#define CM_POLICY_H
+
+#include <stddef.h>
+
+#include "jobspec.h"
+
+/* What the administrator allows.  Numbers are inclusive bounds. */
+typedef struct CmLimits
+{
+	int64_t max_memory_mb;
+	int64_t max_nano_cpus;
+	int64_t max_timeout_seconds;
+	int64_t min_uid; /* lowest uid a container may run as */
+} CmLimits;
+
+/* Hard bounds that no setting raises: they keep request bodies bounded. */
+#define CM_MIN_MEMORY_MB 6				   /* the engine refuses less */
+#define CM_MIN_NANO_CPUS INT64_C(10000000) /* 0.01 CPU, likewise */
+#define CM_MAX_WORDS 4096				   /* entries in args or entrypoint */
+#define CM_MAX_PAIRS 4096				   /* environment variables, labels */
+#define CM_MAX_TMPFS 32
+#define CM_MAX_TEXT_BYTES (1024 * 1024)		/* command; all args; one variable */
+#define CM_MAX_SPEC_BYTES (4 * 1024 * 1024) /* everything together */
+#define CM_MAX_NAME_BYTES 255				/* names of jobs and networks */
+#define CM_MAX_PATH_BYTES 4096
+#define CM_MAX_LABEL_KEY_BYTES 63
+#define CM_MAX_LABEL_BYTES 4096 /* a label's value */
+
+/*
+ * What is wrong, in the form of an error report.  column is the column of
+ * cm_jobs, empty where the definition as a whole is too large; message is one
+ * line without a final period; detail and hint are sentences or empty.  No
+ * values of variables and no commands are in there.  sqlstate is 22023 (bad
+ * value), 53400 (over a limit) or 42501 (not allowed).
+ */
+typedef struct CmProblem
+{
+	char sqlstate[6];
+	char column[64];
+	char message[512];
+	char detail[512];
+	char hint[512];
+} CmProblem;
+
+/*
+ * true: the job may run.  false: *problem tells why not.  Unsaid values are
+ * filled in before: namespace_name and run_as must be there, and the numbers
+ * are taken as they are.
+ */
+extern bool cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *problem);
+
+/* The parts of the above that other checks need, too. */
+
+/* [A-Za-z_][A-Za-z0-9_]* */
+extern bool cm_policy_is_env_name(const char *name);
+
+/* [A-Za-z0-9][A-Za-z0-9_.-]{0,254}, but not "host" or "default" in any case. */
+extern bool cm_policy_is_network_name(const char *name);
+
+/* Names of hosts and namespaces: [A-Za-z0-9][A-Za-z0-9_.-]{0,62} */
+extern bool cm_policy_is_plain_name(const char *name);
+
+/*
+ * Parses "uid" or "uid:gid" (decimal, each 0..2^31-1, no sign, no spaces, no
+ * leading zeros).  gid is -1 where it was not given.  false: not of that form.
+ */
+extern bool cm_policy_parse_run_as(const char *text, int64_t *uid, int64_t *gid);
+
+#endif /* CM_POLICY_H */
