@@ -1,0 +1,1258 @@
+/*
+ * http.c
+ *		libcurl's multi interface behind one epoll descriptor.
+ *
+ * libcurl tells by callback which sockets it wants watched and when it wants
+ * to be called next; we keep the sockets in an epoll set, which nests in the
+ * caller's WaitEventSet, and the time as a deadline.  epoll_wait() is only
+ * ever asked with timeout 0 here: who waits is the caller, who hears the latch.
+ *
+ * An error thrown through libcurl's frames would leave it corrupt.  So what it
+ * calls back (watch_socket, set_deadline, open_socket, take_header, take_body)
+ * uses malloc and plain lists only, and notes its findings in the request; the
+ * users' callbacks run afterwards from the list "ready".  A request is taken
+ * off that list before its user is called, who may free it or throw.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "storage/fd.h"
+
+#include "http.h"
+
+/* CURLOPT_PROTOCOLS_STR came with 7.85. */
+#define MIN_CURL_VERSION 0x075500
+StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION,
+				 "libcurl 7.85 or newer is needed");
+
+#define MAX_EVENTS 256			/* taken from epoll at once */
+#define MAX_ROUNDS 4			/* of socket work per drain */
+#define MAX_CALLS 256			/* of users per drain */
+#define MAX_IDLE_EASY 16		/* libcurl handles kept for the next request */
+#define MAX_IDLE_CONNECTIONS 16L	/* descriptors cost the engine, too */
+#define MIN_BODY_BYTES 4096		/* first size of a buffer */
+#define KEPT_BODY_BYTES 65536	/* a stream's empty buffer above it is freed */
+#define MAX_HEADER_BYTES 65536	/* of one reply, interim ones included */
+#define MAX_HEADERS 32			/* kept for cm_http_header */
+#define MAX_HEADER_LINE_BYTES 256
+#define CONNECT_TIMEOUT_MS 10000	/* if unsaid */
+#define KEEPALIVE_S 30L			/* tcp: finds dead hosts under silent streams */
+
+/*
+ * A socket that is ready so many times in a row without libcurl doing anything
+ * with it is left alone for a while (curl#21643: an eventfd of its own that it
+ * did not drain).
+ */
+#define MAX_IDLE_TURNS 1000
+#define MUTE_MS 10
+
+/* What is known of a descriptor; the table is indexed by it. */
+typedef struct SocketWatch
+{
+	uint32		events;			/* what libcurl waits for, 0: nothing */
+	bool		is_watched;		/* as far as we know, it is in epoll */
+	int			n_idle_turns;
+	int64		muted_until_ms; /* 0: not muted */
+} SocketWatch;
+
+struct CmHttp
+{
+	CURLM	   *multi;			/* NULL: could not be rebuilt after an error */
+	int			epoll_fd;
+	bool		has_external_fd;	/* epoll_fd is accounted with fd.c */
+	int64		deadline_ms;	/* libcurl's next timer, -1: none */
+	struct curl_slist *headers_plain;
+	struct curl_slist *headers_json;
+	CURL	   *idle_easy[MAX_IDLE_EASY];
+	int			n_idle_easy;
+
+	SocketWatch *watches;
+	int			n_watches;
+	int			n_muted;
+	uint64		n_progress;		/* counts libcurl's callbacks */
+	bool		has_resolver;	/* libcurl may start threads */
+
+	dlist_head	requests;		/* all */
+	dlist_head	ready;			/* those whose user is to be called */
+	MemoryContextCallback on_reset;
+};
+
+/* Why we, not libcurl, ended a transfer. */
+typedef enum StopReason
+{
+	STOP_NONE,
+	STOP_TOO_BIG,
+	STOP_HEADERS,
+	STOP_NO_MEMORY
+} StopReason;
+
+struct CmHttpRequest
+{
+	CmHttp	   *http;
+	dlist_node	node;			/* in requests */
+	dlist_node	ready_node;
+	bool		is_ready;		/* in ready */
+	CURL	   *easy;			/* NULL: not or no longer under way */
+
+	CmEndpoint	endpoint;
+	bool		is_stream;
+	int64		timeout_ms;
+	size_t		max_body_bytes;
+	void		(*on_bytes) (CmHttpRequest *request, void *arg);
+	void		(*on_done) (CmHttpRequest *request, void *arg);
+	void	   *arg;
+
+	/* the reply */
+	int			next_status;	/* of the headers that are being read */
+	int			status;			/* once they are complete and final */
+	size_t		n_header_bytes;
+	char	   *headers[MAX_HEADERS];	/* "name\0value" */
+	int			n_headers;
+	char	   *body;
+	size_t		n_allocated;
+	size_t		start;			/* what lies before was consumed */
+	size_t		n_unread;
+	bool		is_paused;
+	bool		has_news;		/* for on_bytes */
+	bool		had_last_bytes; /* on_bytes was called after the end */
+
+	/* the end */
+	bool		is_over;
+	StopReason	stop;
+	int			open_errno;		/* of socket() */
+	CmHttpOutcome outcome;
+	char		curl_error[CURL_ERROR_SIZE];
+	char		error[CURL_ERROR_SIZE + 256];
+};
+
+static int64
+get_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void
+mark_ready(CmHttpRequest *request)
+{
+	if (request->is_ready)
+		return;
+	dlist_push_tail(&request->http->ready, &request->ready_node);
+	request->is_ready = true;
+}
+
+static void
+unmark_ready(CmHttpRequest *request)
+{
+	if (!request->is_ready)
+		return;
+	dlist_delete(&request->ready_node);
+	request->is_ready = false;
+}
+
+static void
+announce_bytes(CmHttpRequest *request)
+{
+	request->has_news = true;
+	mark_ready(request);
+}
+
+/* ---- sockets and timer ---- */
+
+static void
+remove_watch(CmHttp *http, int fd)
+{
+	SocketWatch *watch = &http->watches[fd];
+
+	/* Where the descriptor was closed meanwhile, epoll forgot it by itself. */
+	if (watch->is_watched)
+		(void) epoll_ctl(http->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	watch->is_watched = false;
+	if (watch->muted_until_ms != 0)
+		http->n_muted--;
+	watch->muted_until_ms = 0;
+}
+
+/* Takes a socket out of epoll for a while. */
+static void
+mute_socket(CmHttp *http, int fd)
+{
+	remove_watch(http, fd);
+	http->watches[fd].muted_until_ms = get_now_ms() + MUTE_MS;
+	http->watches[fd].n_idle_turns = 0;
+	http->n_muted++;
+}
+
+/*
+ * Our knowledge of what epoll holds may be stale, because a number may have
+ * been closed and given out again behind our back.  A socket that cannot be
+ * added now (ENOMEM, ENOSPC) is tried again like a muted one.
+ */
+static void
+add_watch(CmHttp *http, int fd)
+{
+	SocketWatch *watch = &http->watches[fd];
+	struct epoll_event event = {.events = watch->events, .data.fd = fd};
+	int			operation = watch->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	int			rc = epoll_ctl(http->epoll_fd, operation, fd, &event);
+
+	if (rc < 0 && errno == ENOENT)
+		rc = epoll_ctl(http->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+	else if (rc < 0 && errno == EEXIST)
+		rc = epoll_ctl(http->epoll_fd, EPOLL_CTL_MOD, fd, &event);
+	watch->is_watched = (rc == 0);
+	if (rc < 0 && errno != EBADF)
+		mute_socket(http, fd);
+}
+
+static bool
+grow_watches(CmHttp *http, int fd)
+{
+	int			n_new = Max(fd + 1, http->n_watches * 2);
+	SocketWatch *grown;
+
+	if (fd < http->n_watches)
+		return true;
+	grown = realloc(http->watches, n_new * sizeof(SocketWatch));
+	if (grown == NULL)
+		return false;
+	memset(grown + http->n_watches, 0,
+		   (n_new - http->n_watches) * sizeof(SocketWatch));
+	http->watches = grown;
+	http->n_watches = n_new;
+	return true;
+}
+
+/* CURLMOPT_SOCKETFUNCTION; -1 ends all transfers. */
+static int
+watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
+{
+	CmHttp	   *http = arg;
+	uint32		events = 0;
+
+	http->n_progress++;
+	if (!grow_watches(http, fd))
+		return -1;
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= EPOLLIN;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= EPOLLOUT;
+	http->watches[fd].events = events;
+	http->watches[fd].n_idle_turns = 0;
+	if (events == 0 || http->watches[fd].muted_until_ms != 0)
+		remove_watch(http, fd);
+	if (events != 0)
+		add_watch(http, fd);
+	return 0;
+}
+
+static void
+unmute_sockets(CmHttp *http)
+{
+	int64		now_ms;
+
+	if (http->n_muted == 0)
+		return;
+	now_ms = get_now_ms();
+	for (int fd = 0; fd < http->n_watches; fd++)
+	{
+		int64		until_ms = http->watches[fd].muted_until_ms;
+
+		if (until_ms == 0 || until_ms > now_ms)
+			continue;
+		remove_watch(http, fd);
+		if (http->watches[fd].events != 0)
+			add_watch(http, fd);
+	}
+}
+
+/* CURLMOPT_TIMERFUNCTION */
+static int
+set_deadline(CURLM *multi, long timeout_ms, void *arg)
+{
+	CmHttp	   *http = arg;
+
+	http->deadline_ms = timeout_ms < 0 ? -1 : get_now_ms() + timeout_ms;
+	return 0;
+}
+
+/* CURLOPT_OPENSOCKETFUNCTION: libcurl's own does not set close-on-exec. */
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	CmHttpRequest *request = arg;
+	int			fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+							address->protocol);
+
+	request->http->n_progress++;
+	request->open_errno = fd < 0 ? errno : 0;
+	return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+/* ---- the reply ---- */
+
+/* Makes room for n_more bytes and a NUL behind the unread ones. */
+static bool
+reserve_body(CmHttpRequest *request, size_t n_more)
+{
+	size_t		n_needed = request->n_unread + n_more + 1;
+	size_t		n_new = Max(request->n_allocated, MIN_BODY_BYTES);
+	char	   *grown;
+
+	if (request->start > 0 &&
+		request->start + n_needed > request->n_allocated)
+	{
+		memmove(request->body, request->body + request->start,
+				request->n_unread);
+		request->start = 0;
+	}
+	if (request->start + n_needed <= request->n_allocated)
+		return true;
+	while (n_new < n_needed)
+		n_new *= 2;
+	grown = realloc(request->body, n_new);
+	if (grown == NULL)
+		return false;
+	request->body = grown;
+	request->n_allocated = n_new;
+	return true;
+}
+
+/*
+ * CURLOPT_WRITEFUNCTION; a short count ends the transfer.  A stream is paused
+ * only when as much as allowed is unread already, not when this chunk would
+ * exceed it: a reader that waits for the rest of a record must get it.
+ */
+static size_t
+take_body(char *bytes, size_t size, size_t n_items, void *arg)
+{
+	CmHttpRequest *request = arg;
+	size_t		n_bytes = size * n_items;
+
+	request->http->n_progress++;
+	if (request->is_stream && request->n_unread >= request->max_body_bytes &&
+		request->n_unread > 0)
+	{
+		request->is_paused = true;
+		announce_bytes(request);
+		return CURL_WRITEFUNC_PAUSE;
+	}
+	if (!request->is_stream &&
+		n_bytes > request->max_body_bytes - request->n_unread)
+	{
+		request->stop = STOP_TOO_BIG;
+		return 0;
+	}
+	if (!reserve_body(request, n_bytes))
+	{
+		request->stop = STOP_NO_MEMORY;
+		return 0;
+	}
+	memcpy(request->body + request->start + request->n_unread, bytes, n_bytes);
+	request->n_unread += n_bytes;
+	request->body[request->start + request->n_unread] = '\0';
+	if (request->is_stream)
+		announce_bytes(request);
+	return n_bytes;
+}
+
+static void
+drop_headers(CmHttpRequest *request)
+{
+	while (request->n_headers > 0)
+		free(request->headers[--request->n_headers]);
+}
+
+/* Keeps "Name: value" as "name\0value"; what cannot be kept is left out. */
+static void
+keep_header(CmHttpRequest *request, const char *line, size_t n_bytes)
+{
+	const char *colon = memchr(line, ':', n_bytes);
+	size_t		value_at;
+	char	   *kept;
+
+	if (colon == NULL || request->n_headers == MAX_HEADERS ||
+		n_bytes > MAX_HEADER_LINE_BYTES)
+		return;
+	kept = malloc(n_bytes + 1);
+	if (kept == NULL)
+		return;
+	value_at = colon - line + 1;
+	while (value_at < n_bytes && (line[value_at] == ' ' || line[value_at] == '\t'))
+		value_at++;
+	memcpy(kept, line, colon - line);
+	kept[colon - line] = '\0';
+	memcpy(kept + (colon - line) + 1, line + value_at, n_bytes - value_at);
+	kept[(colon - line) + 1 + n_bytes - value_at] = '\0';
+	request->headers[request->n_headers++] = kept;
+}
+
+/* The empty line behind the headers: of an interim reply, or the real one. */
+static void
+end_headers(CmHttpRequest *request)
+{
+	if (request->next_status < 200)
+		return;
+	request->status = request->next_status;
+	if (request->is_stream)
+		announce_bytes(request);
+}
+
+/* "HTTP/1.1 200 OK": the three digits, or 0.  The line has no NUL behind it. */
+static int
+parse_status(const char *line, size_t n_bytes)
+{
+	const char *space = memchr(line, ' ', n_bytes);
+	int			status = 0;
+
+	if (space == NULL || line + n_bytes - space < 4)
+		return 0;
+	for (int i = 1; i <= 3; i++)
+	{
+		if (space[i] < '0' || space[i] > '9')
+			return 0;
+		status = status * 10 + (space[i] - '0');
+	}
+	return status;
+}
+
+/* CURLOPT_HEADERFUNCTION: one whole line, also of trailers behind the body. */
+static size_t
+take_header(char *line, size_t size, size_t n_items, void *arg)
+{
+	CmHttpRequest *request = arg;
+	size_t		n_bytes = size * n_items;
+	size_t		n_text = n_bytes;
+
+	request->http->n_progress++;
+	request->n_header_bytes += n_bytes;
+	if (request->n_header_bytes > MAX_HEADER_BYTES)
+	{
+		request->stop = STOP_HEADERS;
+		return 0;
+	}
+	while (n_text > 0 && (line[n_text - 1] == '\n' || line[n_text - 1] == '\r'))
+		n_text--;
+	if (request->status != 0)
+		return n_bytes;			/* a trailer */
+	if (n_text == 0)
+		end_headers(request);
+	else if (n_text > 5 && memcmp(line, "HTTP/", 5) == 0)
+	{
+		drop_headers(request);
+		request->next_status = parse_status(line, n_text);
+	}
+	else
+		keep_header(request, line, n_text);
+	return n_bytes;
+}
+
+/* ---- the request ---- */
+
+#define SET_OPTION(easy, option, value) \
+	do { \
+		CURLcode	set_option_code_ = curl_easy_setopt(easy, option, value); \
+\
+		if (set_option_code_ != CURLE_OK) \
+			return set_option_code_; \
+	} while (0)
+
+/* What no request of ours wants of libcurl, and how it calls us back. */
+static CURLcode
+set_common_options(CURL *easy, CmHttpRequest *request)
+{
+	SET_OPTION(easy, CURLOPT_NOSIGNAL, 1L);
+	SET_OPTION(easy, CURLOPT_PROTOCOLS_STR, "http");
+	SET_OPTION(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET_OPTION(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+	SET_OPTION(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	SET_OPTION(easy, CURLOPT_PATH_AS_IS, 1L);
+	SET_OPTION(easy, CURLOPT_PROXY, "");
+	SET_OPTION(easy, CURLOPT_NOPROXY, "*");
+	SET_OPTION(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET_OPTION(easy, CURLOPT_USERAGENT, "container_manager");
+	SET_OPTION(easy, CURLOPT_PRIVATE, request);
+	SET_OPTION(easy, CURLOPT_ERRORBUFFER, request->curl_error);
+	SET_OPTION(easy, CURLOPT_WRITEFUNCTION, take_body);
+	SET_OPTION(easy, CURLOPT_WRITEDATA, request);
+	SET_OPTION(easy, CURLOPT_HEADERFUNCTION, take_header);
+	SET_OPTION(easy, CURLOPT_HEADERDATA, request);
+	SET_OPTION(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET_OPTION(easy, CURLOPT_OPENSOCKETDATA, request);
+	return CURLE_OK;
+}
+
+static bool
+is_pool_name(const char *pool)
+{
+	return pool[0] != '\0' && pool[0] != '-' &&
+		strspn(pool, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(pool);
+}
+
+/* Nothing that would end the request line, or that libcurl would cut off. */
+static bool
+is_path(const char *path)
+{
+	if (path[0] != '/')
+		return false;
+	for (const char *p = path; *p; p++)
+	{
+		if (*p <= ' ' || *p > '~' || *p == '#')
+			return false;
+	}
+	return true;
+}
+
+static CURLcode
+set_url(CURL *easy, const CmHttpCall *call)
+{
+	const CmEndpoint *endpoint = call->endpoint;
+	size_t		n_url = strlen(call->pool) + strlen(call->path) +
+		sizeof(endpoint->host) + sizeof("http://[]:65535");
+	char	   *url = malloc(n_url);
+	CURLcode	code;
+
+	if (url == NULL)
+		return CURLE_OUT_OF_MEMORY;
+	if (endpoint->kind == CM_ENDPOINT_UNIX)
+		snprintf(url, n_url, "http://%s%s", call->pool, call->path);
+	else
+		snprintf(url, n_url, endpoint->host_is_ipv6 ?
+				 "http://[%s]:%d%s" : "http://%s:%d%s",
+				 endpoint->host, endpoint->port, call->path);
+	code = curl_easy_setopt(easy, CURLOPT_URL, url);
+	free(url);
+	return code;
+}
+
+static CURLcode
+set_target(CURL *easy, const CmHttpCall *call)
+{
+	int64		connect_ms = call->connect_timeout_ms > 0 ?
+		call->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+
+	if (!is_pool_name(call->pool) || !is_path(call->path))
+		return CURLE_URL_MALFORMAT;
+	if (call->endpoint->kind == CM_ENDPOINT_UNIX)
+		SET_OPTION(easy, CURLOPT_UNIX_SOCKET_PATH, call->endpoint->path);
+	else
+	{
+		SET_OPTION(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+		SET_OPTION(easy, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
+		SET_OPTION(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
+	}
+	SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(connect_ms, INT_MAX));
+	SET_OPTION(easy, CURLOPT_TIMEOUT_MS,
+			   (long) Max(Min(call->timeout_ms, INT_MAX), 0));
+	SET_OPTION(easy, CURLOPT_FRESH_CONNECT, (long) call->fresh);
+	SET_OPTION(easy, CURLOPT_FORBID_REUSE, (long) call->fresh);
+	return set_url(easy, call);
+}
+
+/*
+ * A POST without body must say Content-Length: 0.  Else a length that is
+ * announced and too big is refused before the body comes.
+ */
+static CURLcode
+set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
+{
+	bool		is_post = strcmp(call->method, "POST") == 0;
+
+	if (call->method[0] == '\0' ||
+		strspn(call->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(call->method))
+		return CURLE_BAD_FUNCTION_ARGUMENT;
+	if (call->body != NULL)
+	{
+		SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) call->n_body);
+		SET_OPTION(easy, CURLOPT_COPYPOSTFIELDS, call->body);
+	}
+	else if (is_post)
+	{
+		SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) 0);
+		SET_OPTION(easy, CURLOPT_POSTFIELDS, "");
+	}
+	if (strcmp(call->method, "HEAD") == 0)
+		SET_OPTION(easy, CURLOPT_NOBODY, 1L);
+	else if (!is_post)
+		SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, call->method);
+	SET_OPTION(easy, CURLOPT_HTTPHEADER,
+			   call->body ? http->headers_json : http->headers_plain);
+	if (!call->is_stream)
+		SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE,
+				   (curl_off_t) Min(call->max_body_bytes, PG_INT64_MAX));
+	return CURLE_OK;
+}
+
+static CURL *
+take_easy(CmHttp *http)
+{
+	if (http->n_idle_easy > 0)
+		return http->idle_easy[--http->n_idle_easy];
+	return curl_easy_init();
+}
+
+/*
+ * A handle that met an error is not used again: curl_easy_reset() leaves its
+ * errno in place, and after some a buffer that makes options fail.
+ */
+static void
+return_easy(CmHttp *http, CURL *easy, bool is_clean)
+{
+	if (!is_clean || http->n_idle_easy == MAX_IDLE_EASY)
+	{
+		curl_easy_cleanup(easy);
+		return;
+	}
+	curl_easy_reset(easy);
+	http->idle_easy[http->n_idle_easy++] = easy;
+}
+
+/* Takes the request away from libcurl. */
+static void
+detach_easy(CmHttpRequest *request)
+{
+	CURL	   *easy = request->easy;
+
+	if (easy == NULL)
+		return;
+	request->easy = NULL;
+	curl_multi_remove_handle(request->http->multi, easy);
+	return_easy(request->http, easy, request->outcome == CM_HTTP_OK);
+}
+
+/* ---- how it ended ---- */
+
+/* libcurl may quote what the engine sent. */
+static const char *
+describe_curl_code(CmHttpRequest *request, CURLcode code)
+{
+	if (request->curl_error[0] == '\0')
+		return curl_easy_strerror(code);
+	for (char *p = request->curl_error; *p; p++)
+	{
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+	}
+	return request->curl_error;
+}
+
+static CmHttpOutcome
+classify_unsent(CURLcode code)
+{
+	switch (code)
+	{
+		case CURLE_OUT_OF_MEMORY:
+		case CURLE_FAILED_INIT:
+		case CURLE_URL_MALFORMAT:
+		case CURLE_UNSUPPORTED_PROTOCOL:
+		case CURLE_NOT_BUILT_IN:
+		case CURLE_UNKNOWN_OPTION:
+		case CURLE_BAD_FUNCTION_ARGUMENT:
+			return CM_HTTP_FAILED;
+		default:
+			return CM_HTTP_NOT_SENT;
+	}
+}
+
+static CmHttpOutcome
+classify_sent(const CmHttpRequest *request, CURLcode code, long os_errno)
+{
+	switch (code)
+	{
+		case CURLE_OK:
+			if (request->status != 0)
+				return CM_HTTP_OK;
+			/* libcurl is content with an end amid the headers, and with 101. */
+			return request->next_status == 101 ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
+		case CURLE_OPERATION_TIMEDOUT:
+			return CM_HTTP_TIMED_OUT;
+		case CURLE_FILESIZE_EXCEEDED:
+			return CM_HTTP_TOO_BIG;
+		case CURLE_WRITE_ERROR:
+			if (request->stop == STOP_TOO_BIG)
+				return CM_HTTP_TOO_BIG;
+			return request->stop == STOP_HEADERS ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
+		case CURLE_UNSUPPORTED_PROTOCOL:
+		case CURLE_WEIRD_SERVER_REPLY:
+		case CURLE_BAD_CONTENT_ENCODING:
+		case CURLE_BAD_FUNCTION_ARGUMENT:
+			return CM_HTTP_BAD_REPLY;
+		case CURLE_OUT_OF_MEMORY:
+			/* That is also how it calls a header line without an end. */
+			return request->status == 0 ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
+		case CURLE_RECV_ERROR:
+			return os_errno == 0 ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
+		default:
+			return CM_HTTP_CUT;
+	}
+}
+
+static void
+describe_not_sent(CmHttpRequest *request, CURLcode code, long os_errno,
+				  char *text, size_t n_text)
+{
+	const CmEndpoint *endpoint = &request->endpoint;
+	char		reason[CURL_ERROR_SIZE];
+
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		strlcpy(reason, "timed out", sizeof(reason));
+	else if (request->open_errno != 0)
+		strlcpy(reason, strerror(request->open_errno), sizeof(reason));
+	else if (os_errno != 0)
+		strlcpy(reason, strerror((int) os_errno), sizeof(reason));
+	else if (code == CURLE_COULDNT_CONNECT && endpoint->kind == CM_ENDPOINT_UNIX)
+		/* The EAGAIN of a full queue is the one that libcurl does not keep. */
+		strlcpy(reason, "too many connections are waiting there", sizeof(reason));
+	else
+		strlcpy(reason, describe_curl_code(request, code), sizeof(reason));
+
+	if (endpoint->kind == CM_ENDPOINT_UNIX)
+		snprintf(text, n_text, "could not connect to \"%s\": %s",
+				 endpoint->path, reason);
+	else
+		snprintf(text, n_text, "could not connect to %s port %d: %s",
+				 endpoint->host, endpoint->port, reason);
+}
+
+static void
+describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
+{
+	char	   *text = request->error;
+	size_t		n_text = sizeof(request->error);
+
+	switch (request->outcome)
+	{
+		case CM_HTTP_OK:
+			break;
+		case CM_HTTP_NOT_SENT:
+			describe_not_sent(request, code, os_errno, text, n_text);
+			break;
+		case CM_HTTP_TIMED_OUT:
+			snprintf(text, n_text, "timed out after %lld ms",
+					 (long long) request->timeout_ms);
+			break;
+		case CM_HTTP_CUT:
+			if (request->stop == STOP_NO_MEMORY || code == CURLE_OUT_OF_MEMORY)
+				snprintf(text, n_text, "out of memory while reading the reply");
+			else
+				snprintf(text, n_text,
+						 "connection closed before the reply was complete%s%s",
+						 os_errno ? ": " : "",
+						 os_errno ? strerror((int) os_errno) : "");
+			break;
+		case CM_HTTP_BAD_REPLY:
+			if (request->stop == STOP_HEADERS || code == CURLE_OUT_OF_MEMORY)
+				snprintf(text, n_text, "reply headers are longer than %d bytes",
+						 MAX_HEADER_BYTES);
+			else
+				snprintf(text, n_text, "reply is not valid HTTP: %s",
+						 code == CURLE_OK ? "unexpected status 101" :
+						 describe_curl_code(request, code));
+			break;
+		case CM_HTTP_TOO_BIG:
+			snprintf(text, n_text, "reply is longer than %zu bytes",
+					 request->max_body_bytes);
+			break;
+		case CM_HTTP_FAILED:
+			snprintf(text, n_text, "request could not be begun: %s",
+					 describe_curl_code(request, code));
+			break;
+	}
+}
+
+/*
+ * Notes how the transfer ended.  Whether anything was sent is asked of libcurl,
+ * not guessed from the code: it counts every byte of a request's head that the
+ * kernel took, over all connections it tried.
+ */
+static void
+end_request(CmHttpRequest *request, CURLcode code)
+{
+	long		os_errno = 0;
+	long		n_sent = 0;
+
+	if (request->easy != NULL)
+		curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &n_sent);
+	if (request->easy != NULL && (code == CURLE_COULDNT_CONNECT ||
+								  code == CURLE_SEND_ERROR ||
+								  code == CURLE_RECV_ERROR))
+		curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_errno);
+	if (n_sent > 0 || code == CURLE_OK)
+		request->outcome = classify_sent(request, code, os_errno);
+	else
+		request->outcome = classify_unsent(code);
+	describe_end(request, code, os_errno);
+	detach_easy(request);
+	request->is_over = true;
+	request->is_paused = false;
+	mark_ready(request);
+}
+
+/* ---- the multi handle ---- */
+
+static bool
+open_multi(CmHttp *http)
+{
+	CURLM	   *multi = curl_multi_init();
+
+	if (multi == NULL)
+		return false;
+	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_deadline);
+	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http);
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
+	curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, 0L);
+	curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
+	http->multi = multi;
+	http->deadline_ms = -1;
+	return true;
+}
+
+/* After an error of the whole handle nothing in it can be trusted. */
+static void
+rebuild_multi(CmHttp *http, CURLMcode code)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &http->requests)
+	{
+		CmHttpRequest *request = dlist_container(CmHttpRequest, node, iter.cur);
+
+		if (request->easy == NULL)
+			continue;
+		strlcpy(request->curl_error, curl_multi_strerror(code),
+				sizeof(request->curl_error));
+		end_request(request, CURLE_ABORTED_BY_CALLBACK);
+	}
+	curl_multi_cleanup(http->multi);
+	http->multi = NULL;
+	(void) open_multi(http);
+}
+
+/*
+ * A resolver thread, which libcurl starts for a host name, must not receive
+ * the server's signals: their handlers would run there.
+ */
+static void
+act_on_socket(CmHttp *http, curl_socket_t fd, int mask)
+{
+	int			n_running;
+	sigset_t	all;
+	sigset_t	before;
+	CURLMcode	code;
+
+	if (http->multi == NULL)
+		return;
+	if (http->has_resolver)
+	{
+		sigfillset(&all);
+		sigprocmask(SIG_SETMASK, &all, &before);
+	}
+	code = curl_multi_socket_action(http->multi, fd, mask, &n_running);
+	if (http->has_resolver)
+		sigprocmask(SIG_SETMASK, &before, NULL);
+	if (code != CURLM_OK && code != CURLM_BAD_SOCKET)
+		rebuild_multi(http, code);
+}
+
+/* One ready socket, with the guard against spinning. */
+static void
+move_socket(CmHttp *http, int fd, uint32 events)
+{
+	uint64		n_before = http->n_progress;
+	int			mask = 0;
+
+	if (events & EPOLLIN)
+		mask |= CURL_CSELECT_IN;
+	if (events & EPOLLOUT)
+		mask |= CURL_CSELECT_OUT;
+	if (events & (EPOLLERR | EPOLLHUP))
+		mask |= CURL_CSELECT_ERR;
+	act_on_socket(http, fd, mask);
+
+	if (http->n_progress != n_before)
+		http->watches[fd].n_idle_turns = 0;
+	else if (++http->watches[fd].n_idle_turns >= MAX_IDLE_TURNS)
+	{
+		act_on_socket(http, CURL_SOCKET_TIMEOUT, 0);
+		mute_socket(http, fd);
+	}
+}
+
+static void
+fire_timer(CmHttp *http)
+{
+	if (http->deadline_ms < 0 || http->deadline_ms > get_now_ms())
+		return;
+	http->deadline_ms = -1;
+	act_on_socket(http, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* True if there was anything to do. */
+static bool
+move_sockets(CmHttp *http)
+{
+	struct epoll_event events[MAX_EVENTS];
+	int			n_events = epoll_wait(http->epoll_fd, events, MAX_EVENTS, 0);
+
+	for (int i = 0; i < n_events; i++)
+		move_socket(http, events[i].data.fd, events[i].events);
+	return n_events > 0;
+}
+
+static void
+collect_ended(CmHttp *http)
+{
+	CURLMsg    *message;
+	int			n_left;
+
+	while (http->multi != NULL &&
+		   (message = curl_multi_info_read(http->multi, &n_left)) != NULL)
+	{
+		CmHttpRequest *request = NULL;
+		CURLcode	code = message->data.result;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
+						  (char **) &request);
+		end_request(request, code);
+	}
+}
+
+/*
+ * Calls one user.  After the callback the request may be gone, so a request
+ * that is over is queued once more for on_done before its last on_bytes.
+ */
+static void
+call_user(CmHttpRequest *request)
+{
+	bool		has_news = request->has_news;
+
+	unmark_ready(request);
+	request->has_news = false;
+	if (request->is_over && request->is_stream && request->n_unread > 0 &&
+		!request->had_last_bytes)
+	{
+		request->had_last_bytes = true;
+		mark_ready(request);
+		request->on_bytes(request, request->arg);
+	}
+	else if (request->is_over)
+		request->on_done(request, request->arg);
+	else if (has_news)
+		request->on_bytes(request, request->arg);
+}
+
+bool
+cm_http_drain(CmHttp *http)
+{
+	unmute_sockets(http);
+	for (int round = 0; round < MAX_ROUNDS; round++)
+	{
+		fire_timer(http);
+		if (!move_sockets(http))
+			break;
+	}
+	collect_ended(http);
+	for (int i = 0; i < MAX_CALLS && !dlist_is_empty(&http->ready); i++)
+		call_user(dlist_head_element(CmHttpRequest, ready_node, &http->ready));
+	return cm_http_timeout_ms(http) == 0;
+}
+
+int64_t
+cm_http_timeout_ms(const CmHttp *http)
+{
+	int64		timeout_ms = -1;
+
+	if (!dlist_is_empty((dlist_head *) &http->ready))
+		return 0;
+	if (http->deadline_ms >= 0)
+		timeout_ms = Max(http->deadline_ms - get_now_ms(), 0);
+	if (http->n_muted > 0 && (timeout_ms < 0 || timeout_ms > MUTE_MS))
+		timeout_ms = MUTE_MS;
+	return timeout_ms;
+}
+
+int
+cm_http_fd(const CmHttp *http)
+{
+	return http->epoll_fd;
+}
+
+/* ---- requests from outside ---- */
+
+static CURLcode
+set_options(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
+{
+	CURLcode	code = set_common_options(easy, request);
+
+	if (code == CURLE_OK)
+		code = set_target(easy, call);
+	if (code == CURLE_OK)
+		code = set_message(easy, request->http, call);
+	return code;
+}
+
+static CURLcode
+hand_over(CmHttpRequest *request, const CmHttpCall *call)
+{
+	CmHttp	   *http = request->http;
+	CURL	   *easy = http->multi ? take_easy(http) : NULL;
+	CURLcode	code;
+	CURLMcode	multi_code;
+
+	if (easy == NULL)
+		return CURLE_OUT_OF_MEMORY;
+	code = set_options(request, easy, call);
+	if (code == CURLE_OK)
+	{
+		multi_code = curl_multi_add_handle(http->multi, easy);
+		if (multi_code == CURLM_OK)
+		{
+			request->easy = easy;
+			return CURLE_OK;
+		}
+		strlcpy(request->curl_error, curl_multi_strerror(multi_code),
+				sizeof(request->curl_error));
+		code = CURLE_FAILED_INIT;
+	}
+	return_easy(http, easy, false);
+	return code;
+}
+
+CmHttpRequest *
+cm_http_start(CmHttp *http, const CmHttpCall *call)
+{
+	CmHttpRequest *request = calloc(1, sizeof(CmHttpRequest));
+	CURLcode	code;
+
+	if (request == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	request->http = http;
+	request->endpoint = *call->endpoint;
+	request->is_stream = call->is_stream;
+	request->timeout_ms = call->timeout_ms;
+	request->max_body_bytes = call->max_body_bytes;
+	request->on_bytes = call->on_bytes;
+	request->on_done = call->on_done;
+	request->arg = call->arg;
+	dlist_push_tail(&http->requests, &request->node);
+	if (call->endpoint->kind == CM_ENDPOINT_TCP)
+		http->has_resolver = true;
+
+	code = hand_over(request, call);
+	if (code != CURLE_OK)
+		end_request(request, code);
+	return request;
+}
+
+void
+cm_http_cancel(CmHttpRequest *request)
+{
+	unmark_ready(request);
+	dlist_delete(&request->node);
+	request->outcome = CM_HTTP_CUT; /* if still under way: handle not clean */
+	detach_easy(request);
+	drop_headers(request);
+	free(request->body);
+	free(request);
+}
+
+void
+cm_http_finish(CmHttpRequest *request)
+{
+	Assert(request->is_over);
+	cm_http_cancel(request);
+}
+
+CmHttpOutcome
+cm_http_outcome(const CmHttpRequest *request)
+{
+	return request->outcome;
+}
+
+int
+cm_http_status(const CmHttpRequest *request)
+{
+	return request->status;
+}
+
+const char *
+cm_http_error(const CmHttpRequest *request)
+{
+	return request->error;
+}
+
+const char *
+cm_http_body(const CmHttpRequest *request, size_t *n_bytes)
+{
+	*n_bytes = request->n_unread;
+	return request->n_unread > 0 ? request->body + request->start : "";
+}
+
+const char *
+cm_http_header(const CmHttpRequest *request, const char *name)
+{
+	for (int i = 0; i < request->n_headers; i++)
+	{
+		const char *header = request->headers[i];
+
+		if (pg_strcasecmp(header, name) == 0)
+			return header + strlen(header) + 1;
+	}
+	return NULL;
+}
+
+/* libcurl hands over what it held back from within curl_easy_pause(). */
+static void
+resume_stream(CmHttpRequest *request)
+{
+	CURLcode	code;
+
+	request->is_paused = false;
+	code = curl_easy_pause(request->easy, CURLPAUSE_CONT);
+	if (code != CURLE_OK)
+		end_request(request, code);
+}
+
+void
+cm_http_consume(CmHttpRequest *request, size_t n_bytes)
+{
+	n_bytes = Min(n_bytes, request->n_unread);
+	request->start += n_bytes;
+	request->n_unread -= n_bytes;
+	if (request->n_unread == 0)
+	{
+		request->start = 0;
+		if (request->n_allocated > KEPT_BODY_BYTES)
+		{
+			free(request->body);
+			request->body = NULL;
+			request->n_allocated = 0;
+		}
+	}
+	if (!request->is_paused || n_bytes == 0)
+		return;
+	if (request->n_unread < request->max_body_bytes || request->n_unread == 0)
+		resume_stream(request);
+	else
+		announce_bytes(request);	/* too full for more to come and do that */
+}
+
+void
+cm_http_append_escaped(StringInfo to, const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
+	{
+		bool		is_plain = (*p >= 'a' && *p <= 'z') ||
+			(*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
+			*p == '-' || *p == '_' || *p == '.' || *p == '~';
+
+		if (is_plain)
+			appendStringInfoChar(to, *p);
+		else
+			appendStringInfo(to, "%%%02X", *p);
+	}
+}
+
+/* ---- beginning and end ---- */
+
+/* The table of sockets goes last: closing connections still calls back. */
+static void
+free_http(void *arg)
+{
+	CmHttp	   *http = arg;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &http->requests)
+		cm_http_cancel(dlist_container(CmHttpRequest, node, iter.cur));
+	while (http->n_idle_easy > 0)
+		curl_easy_cleanup(http->idle_easy[--http->n_idle_easy]);
+	if (http->multi != NULL)
+		curl_multi_cleanup(http->multi);
+	curl_slist_free_all(http->headers_plain);
+	curl_slist_free_all(http->headers_json);
+	if (http->epoll_fd >= 0)
+		close(http->epoll_fd);
+	if (http->has_external_fd)
+		ReleaseExternalFD();
+	free(http->watches);
+}
+
+/* Both without "Expect: 100-continue", which the engine has no use for. */
+static bool
+make_header_lists(CmHttp *http)
+{
+	http->headers_plain = curl_slist_append(NULL, "Expect:");
+	http->headers_json = curl_slist_append(NULL, "Expect:");
+	return http->headers_plain != NULL && http->headers_json != NULL &&
+		curl_slist_append(http->headers_plain, "Content-Type:") != NULL &&
+		curl_slist_append(http->headers_json,
+						  "Content-Type: application/json") != NULL;
+}
+
+/* Not when the library is loaded: that may be in the postmaster. */
+static void
+init_curl(void)
+{
+	static bool is_initialized = false;
+	curl_version_info_data *version;
+
+	if (is_initialized)
+		return;
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not initialize libcurl")));
+	version = curl_version_info(CURLVERSION_NOW);
+	if (version->version_num < MIN_CURL_VERSION ||
+		!(version->features & CURL_VERSION_UNIX_SOCKETS))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl %s cannot be used", version->version),
+				 errdetail("Version 7.85 or newer with support for unix sockets is needed.")));
+	is_initialized = true;
+}
+
+CmHttp *
+cm_http_new(MemoryContext context)
+{
+	CmHttp	   *http;
+
+	init_curl();
+	http = MemoryContextAllocZero(context, sizeof(CmHttp));
+	http->epoll_fd = -1;
+	http->deadline_ms = -1;
+	dlist_init(&http->requests);
+	dlist_init(&http->ready);
+	http->on_reset.func = free_http;
+	http->on_reset.arg = http;
+	MemoryContextRegisterResetCallback(context, &http->on_reset);
+
+	http->has_external_fd = AcquireExternalFD();
+	if (http->has_external_fd)
+		http->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (http->epoll_fd < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("could not create an epoll descriptor: %m")));
+	if (!open_multi(http) || !make_header_lists(http))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return http;
+}
