@@ -1,0 +1,356 @@
+/*
+ * engine.c
+ *		How an engine is spoken to, what the outcome of an exchange means, and
+ *		the calls about the engine itself.
+ *
+ * What an engine sends is judged here, not trusted: a reply is bounded, must
+ * be UTF-8 and JSON of the expected shape, and words of its own reach people
+ * as one line without control characters.
+ *
+ * The distinction that everything above rests on is made in judge_outcome():
+ * whether the engine cannot have acted on a request, or may have.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
+
+#include "chars.h"
+#include "compat.h"
+#include "engine_internal.h"
+
+#define CONNECT_TIMEOUT_MS 5000
+#define IMAGE_TIMEOUT_MS 30000
+#define MAX_QUOTED_BODY_BYTES 200 /* of an error that is not JSON */
+
+/* ---- sending ---- */
+
+char *
+cm_engine_make_path(const CmEngine *engine, const char *before, const char *name, const char *after)
+{
+	StringInfoData path;
+	int minor = engine->api_minor > 0 ? engine->api_minor : CM_API_FLOOR;
+
+	initStringInfo(&path);
+	appendStringInfo(&path, "/v1.%d%s", minor, before);
+	cm_http_append_escaped(&path, name);
+	appendStringInfoString(&path, after);
+	return path.data;
+}
+
+CmHttpRequest *
+cm_engine_send(CmEngine *engine, CmHttpCall *call, char *path)
+{
+	CmHttpRequest *request;
+
+	call->endpoint = &engine->endpoint;
+	call->pool = engine->pool;
+	call->path = path;
+	call->connect_timeout_ms = CONNECT_TIMEOUT_MS;
+	request = cm_http_start(engine->http, call);
+	pfree(path);
+	return request;
+}
+
+/* ---- judging the outcome ---- */
+
+void
+cm_engine_copy_line(char *out, size_t out_size, const char *text, size_t n_bytes)
+{
+	const char *end;
+	size_t n = 0;
+
+	n_bytes = Min(n_bytes, out_size - 1);
+	end = text + pg_encoding_verifymbstr(PG_UTF8, text, (int) n_bytes);
+	while (text < end)
+	{
+		int n_control = cm_chars_control_length(text);
+
+		if (n_control == 0)
+			out[n++] = *text++;
+		else
+		{
+			if (n > 0 && out[n - 1] != ' ')
+				out[n++] = ' ';
+			text += n_control;
+		}
+	}
+	while (n > 0 && out[n - 1] == ' ')
+		n--;
+	out[n] = '\0';
+}
+
+bool
+cm_engine_set_garbled(CmFault *fault, const char *what)
+{
+	fault->kind = CM_FAULT_GARBLED;
+	snprintf(fault->message, sizeof(fault->message), "cannot make sense of %s", what);
+	return false;
+}
+
+/* An engine says {"message":"..."}; what stands between may say anything. */
+static void
+quote_refusal(CmHttpRequest *request, CmFault *fault)
+{
+	size_t n_bytes;
+	const char *body = cm_http_body(request, &n_bytes);
+	const char *error;
+	const char *message =
+		cm_json_string(cm_json_get(cm_json_parse(body, n_bytes, &error), "message"), NULL);
+
+	if (message != NULL)
+		cm_engine_copy_line(fault->message, sizeof(fault->message), message, strlen(message));
+	else
+		cm_engine_copy_line(fault->message, sizeof(fault->message), body,
+							Min(n_bytes, MAX_QUOTED_BODY_BYTES));
+	if (fault->message[0] == '\0')
+		snprintf(fault->message, sizeof(fault->message), "HTTP status %d", fault->http_status);
+}
+
+static CmFaultKind
+judge_outcome(CmHttpOutcome outcome)
+{
+	switch (outcome)
+	{
+		case CM_HTTP_OK:
+			return CM_FAULT_NONE;
+		case CM_HTTP_NOT_SENT:
+		case CM_HTTP_FAILED:
+			return CM_FAULT_UNREACHABLE;
+		case CM_HTTP_TIMED_OUT:
+		case CM_HTTP_CUT:
+			return CM_FAULT_UNSURE;
+		case CM_HTTP_BAD_REPLY:
+		case CM_HTTP_TOO_BIG:
+			return CM_FAULT_GARBLED;
+	}
+	return CM_FAULT_UNSURE; /* keep the compiler quiet */
+}
+
+bool
+cm_engine_check_reply(CmHttpRequest *request, CmFault *fault)
+{
+	memset(fault, 0, sizeof(*fault));
+	fault->http_status = cm_http_status(request);
+	fault->kind = judge_outcome(cm_http_outcome(request));
+	if (fault->kind != CM_FAULT_NONE)
+	{
+		const char *error = cm_http_error(request);
+
+		cm_engine_copy_line(fault->message, sizeof(fault->message), error, strlen(error));
+		return false;
+	}
+	if (fault->http_status >= 200 && fault->http_status <= 299)
+		return true;
+	fault->kind = CM_FAULT_REFUSED;
+	quote_refusal(request, fault);
+	return false;
+}
+
+const CmJson *
+cm_engine_parse_reply(CmHttpRequest *request, CmFault *fault)
+{
+	size_t n_bytes;
+	const char *body;
+	const char *error;
+	const CmJson *reply;
+
+	if (!cm_engine_check_reply(request, fault))
+		return NULL;
+	body = cm_http_body(request, &n_bytes);
+	reply = cm_json_parse(body, n_bytes, &error);
+	if (reply == NULL)
+		cm_engine_set_garbled(fault, psprintf("the reply: %s", error));
+	return reply;
+}
+
+/* ---- /version ---- */
+
+CmHttpRequest *
+cm_engine_begin_version(CmEngine *engine, int64 timeout_ms, CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = "GET",
+		.timeout_ms = timeout_ms,
+		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+
+	return cm_engine_send(engine, &call, pstrdup("/version"));
+}
+
+/* "1.41" to 41, or -1.  Engines have spoken 1.x for ever. */
+static int
+parse_api_minor(const char *text)
+{
+	int minor = 0;
+
+	if (text == NULL || strncmp(text, "1.", 2) != 0 || text[2] == '\0')
+		return -1;
+	for (text += 2; *text != '\0'; text++)
+	{
+		if (!cm_chars_is_digit(*text) || minor > 9999)
+			return -1;
+		minor = minor * 10 + (*text - '0');
+	}
+	return minor;
+}
+
+static bool
+has_podman_component(const CmJson *reply)
+{
+	const CmJson *components = cm_json_get(reply, "Components");
+
+	if (components == NULL || components->kind != CM_JSON_ARRAY)
+		return false;
+	for (int i = 0; i < components->count; i++)
+	{
+		const char *name = cm_json_string(cm_json_get(components->items[i], "Name"), "");
+
+		if (strcmp(name, "Podman Engine") == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+negotiate(CmEngine *engine, const CmVersion *version, CmFault *fault)
+{
+	if (version->api_minor < CM_API_FLOOR)
+		snprintf(fault->message, sizeof(fault->message),
+				 "engine \"%s\" speaks API 1.%d at most; 1.%d or newer is needed (Docker 20.10)",
+				 version->engine_version, version->api_minor, CM_API_FLOOR);
+	else if (version->min_api_minor > CM_API_CEILING)
+		snprintf(fault->message, sizeof(fault->message),
+				 "engine \"%s\" speaks API 1.%d at least; 1.%d is the newest supported",
+				 version->engine_version, version->min_api_minor, CM_API_CEILING);
+	else
+	{
+		engine->api_minor = Min(version->api_minor, CM_API_CEILING);
+		engine->is_podman = version->is_podman;
+		return true;
+	}
+	fault->kind = CM_FAULT_REFUSED;
+	return false;
+}
+
+bool
+cm_engine_read_version(CmHttpRequest *request, CmEngine *engine, CmVersion *version, CmFault *fault)
+{
+	const CmJson *reply = cm_engine_parse_reply(request, fault);
+	const char *name;
+
+	memset(version, 0, sizeof(*version));
+	if (reply == NULL)
+		return false;
+	name = cm_json_string(cm_json_get(reply, "Version"), "");
+	cm_engine_copy_line(version->engine_version, sizeof(version->engine_version), name,
+						strlen(name));
+	version->api_minor = parse_api_minor(cm_json_string(cm_json_get(reply, "ApiVersion"), NULL));
+	version->min_api_minor =
+		parse_api_minor(cm_json_string(cm_json_get(reply, "MinAPIVersion"), "1.0"));
+	version->is_podman =
+		has_podman_component(reply) || cm_http_header(request, "Libpod-Api-Version") != NULL;
+	if (version->api_minor < 0 || version->min_api_minor < 0)
+		return cm_engine_set_garbled(fault, "the API version");
+	return negotiate(engine, version, fault);
+}
+
+/* ---- /info ---- */
+
+CmHttpRequest *
+cm_engine_begin_info(CmEngine *engine, int64 timeout_ms, CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = "GET",
+		.timeout_ms = timeout_ms,
+		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+
+	return cm_engine_send(engine, &call, cm_engine_make_path(engine, "/info", "", ""));
+}
+
+bool
+cm_engine_read_info(CmHttpRequest *request, CmEngineInfo *info, CmFault *fault)
+{
+	const CmJson *reply = cm_engine_parse_reply(request, fault);
+	const char *body;
+	int64 cpus;
+
+	memset(info, 0, sizeof(*info));
+	if (reply == NULL)
+		return false;
+	if (reply->kind != CM_JSON_OBJECT)
+		return cm_engine_set_garbled(fault, "the reply to info");
+	cpus = cm_json_int(cm_json_get(reply, "NCPU"), 0);
+	info->cpus = cpus > 0 && cpus <= INT_MAX ? (int) cpus : 0;
+	info->memory_bytes = Max(cm_json_int(cm_json_get(reply, "MemTotal"), 0), 0);
+	body = cm_http_body(request, &info->n_json);
+	info->json = pnstrdup(body, info->n_json);
+	return true;
+}
+
+/* ---- images ---- */
+
+CmHttpRequest *
+cm_engine_begin_image(CmEngine *engine, const char *image, CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = "GET",
+		.timeout_ms = IMAGE_TIMEOUT_MS,
+		.max_body_bytes = CM_ENGINE_INSPECT_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+
+	return cm_engine_send(engine, &call, cm_engine_make_path(engine, "/images/", image, "/json"));
+}
+
+bool
+cm_engine_read_image(CmHttpRequest *request, CmFault *fault)
+{
+	return cm_engine_check_reply(request, fault);
+}
+
+/* ---- waiting in a backend ---- */
+
+void
+cm_engine_note_done(CmHttpRequest *request, void *is_done)
+{
+	*(bool *) is_done = true;
+}
+
+/* Until a socket of http moves, its timer fires or somebody calls us. */
+static void
+wait_for_news(const CmHttp *http)
+{
+	int64 timeout_ms = cm_http_timeout_ms(http);
+	int events = WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH;
+
+	if (timeout_ms >= 0)
+		events |= WL_TIMEOUT;
+	if (WaitLatchOrSocket(MyLatch, events, cm_http_fd(http), (long) Min(timeout_ms, INT_MAX),
+						  cm_wait_event("CmEngineReply")) &
+		WL_LATCH_SET)
+		ResetLatch(MyLatch);
+}
+
+void
+cm_engine_wait(CmHttp *http, const bool *is_done)
+{
+	while (!*is_done)
+	{
+		bool is_more = cm_http_drain(http);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!*is_done && !is_more)
+			wait_for_news(http);
+	}
+}

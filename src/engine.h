@@ -1,0 +1,302 @@
+/*
+ * engine.h
+ *		The Docker Engine API's vocabulary: verb, path, body, and what the
+ *		answers mean.
+ *
+ * Floor 3.  No SQL, no policy of retrying.  Every call is a pair: begin_x
+ * hands the request over, and when its on_done comes, read_x makes sense of
+ * the answer.  read_x allocates in the current memory context, never throws
+ * on what an engine sent, and returns false with *fault filled where the call
+ * did not succeed.  What it returned does not point into the request, which
+ * may be finished at once.  All text is UTF-8.
+ *
+ * create, start and kill go over connections of their own: libcurl may send a
+ * request again when a reused connection dies, and a start sent twice runs a
+ * container twice.
+ */
+#ifndef CM_ENGINE_H
+#define CM_ENGINE_H
+
+#include "postgres.h"
+
+#include "endpoint.h"
+#include "http.h"
+#include "jobspec.h"
+
+#define CM_API_FLOOR 41	  /* 1.41: engine 20.10 */
+#define CM_API_CEILING 44 /* 1.44: the newest that is tested */
+
+#define CM_LABEL_PREFIX "container-manager."
+#define CM_LABEL_VERSION CM_LABEL_PREFIX "version"
+#define CM_LABEL_EPOCH CM_LABEL_PREFIX "epoch"
+#define CM_LABEL_INCARNATION CM_LABEL_PREFIX "incarnation"
+#define CM_LABEL_KIND CM_LABEL_PREFIX "kind"
+#define CM_LABEL_JOB CM_LABEL_PREFIX "job"
+#define CM_LABEL_ATTEMPT CM_LABEL_PREFIX "attempt"
+#define CM_LABEL_SPEC CM_LABEL_PREFIX "spec"
+#define CM_LABEL_USER CM_LABEL_PREFIX "label."
+
+#define CM_LABELS_VERSION "1"
+#define CM_KIND_JOB "job"
+
+#define CM_CONTAINER_ID_LEN 64
+#define CM_CONTAINER_NAME_SIZE 128 /* the longest name, with its NUL */
+
+/* One engine as its host row describes it. */
+typedef struct CmEngine
+{
+	CmHttp *http;
+	CmEndpoint endpoint;
+	char pool[32];	/* connections of one host stay apart */
+	int api_minor;	/* negotiated: 1.<api_minor>; 0: not yet, the
+					 * floor is spoken */
+	bool is_podman; /* known with api_minor */
+} CmEngine;
+
+typedef enum CmFaultKind
+{
+	CM_FAULT_NONE,
+	CM_FAULT_UNREACHABLE, /* the engine cannot have acted on it */
+	CM_FAULT_UNSURE,	  /* it may have acted on it */
+	CM_FAULT_REFUSED,	  /* it answered with an error: http_status; a
+						   * 5xx may come after it acted on it */
+	CM_FAULT_GARBLED	  /* it answered what cannot be understood; as
+						   * unsure as UNSURE */
+} CmFaultKind;
+
+typedef struct CmFault
+{
+	CmFaultKind kind;
+	int http_status;   /* 0: none came */
+	char message[512]; /* one line: the engine's own words or the
+						* transport's */
+} CmFault;
+
+/* Who we are to the engines: what container names and labels are made of. */
+typedef struct CmIdentity
+{
+	char epoch[37]; /* uuid as text */
+	int incarnation;
+} CmIdentity;
+
+/* Writes cm-<namespace>-<job>-<attempt>-<8 hex of the epoch>. */
+extern void cm_engine_container_name(const CmIdentity *identity, const CmJobSpec *spec, char *out,
+									 size_t out_size);
+
+typedef void (*CmEngineDone)(CmHttpRequest *request, void *arg);
+
+/* --- the engine itself --- */
+
+typedef struct CmVersion
+{
+	char engine_version[64];
+	int api_minor;	   /* newest API it speaks */
+	int min_api_minor; /* oldest */
+	bool is_podman;
+} CmVersion;
+
+/*
+ * GET /version, unversioned: is it there, what is it.  read_version also sets
+ * engine->api_minor and is_podman; an engine whose range does not meet ours is a fault of
+ * kind REFUSED that says what it speaks and what is needed.
+ */
+extern CmHttpRequest *cm_engine_begin_version(CmEngine *engine, int64 timeout_ms,
+											  CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_version(CmHttpRequest *request, CmEngine *engine, CmVersion *version,
+								   CmFault *fault);
+
+/* GET /info: the reply's text is for cm_host_info. */
+typedef struct CmEngineInfo
+{
+	int cpus;
+	int64 memory_bytes;
+	const char *json;
+	size_t n_json;
+} CmEngineInfo;
+
+extern CmHttpRequest *cm_engine_begin_info(CmEngine *engine, int64 timeout_ms, CmEngineDone on_done,
+										   void *arg);
+extern bool cm_engine_read_info(CmHttpRequest *request, CmEngineInfo *info, CmFault *fault);
+
+/* --- containers --- */
+
+typedef enum CmRunState
+{
+	CM_RUN_CREATED, /* exists, was never started, or in vain */
+	CM_RUN_RUNNING, /* also paused, restarting */
+	CM_RUN_EXITED	/* was started and is over; also while it is
+					 * being removed */
+} CmRunState;
+
+/* The labels of ours that a container bears; job_id 0: not one of our jobs. */
+typedef struct CmContainerLabels
+{
+	char epoch[37];
+	int incarnation;
+	int64 job_id;
+	int attempt;
+	char spec_hash[65];
+} CmContainerLabels;
+
+typedef struct CmInspect
+{
+	char id[CM_CONTAINER_ID_LEN + 1];
+	CmRunState state;
+	int exit_code; /* of EXITED */
+	bool oom_killed;
+	const char *error;		 /* the engine's State.Error, may be "" */
+	const char *started_at;	 /* RFC 3339, or NULL: never */
+	const char *finished_at; /* likewise */
+	int64 run_ms;			 /* finished_at - started_at, 0 if unknown */
+	CmContainerLabels labels;
+	const char *record; /* JSON for cm_job_attempts.inspect */
+} CmInspect;
+
+/*
+ * Builds the create body for that engine; *spec_hash (65 bytes) gets a SHA-256 in hex, which
+ * also stands in the body's labels.  It is taken over the body without that
+ * label and without the incarnation: a controller that took over must know
+ * the containers of the one before it.
+ */
+extern char *cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity,
+								   const CmJobSpec *spec, int pids_limit, char *spec_hash);
+
+extern CmHttpRequest *cm_engine_begin_create(CmEngine *engine, const char *name, const char *body,
+											 CmEngineDone on_done, void *arg);
+/*
+ * id has CM_CONTAINER_ID_LEN + 1 bytes.  false with http_status 409: the name
+ * is taken (podman: 500); 404: there is no such image, or the name is free but
+ * something else that was asked for is missing.
+ */
+extern bool cm_engine_read_create(CmHttpRequest *request, char *id, CmFault *fault);
+
+extern CmHttpRequest *cm_engine_begin_start(CmEngine *engine, const char *id, CmEngineDone on_done,
+											void *arg);
+/*
+ * true also for 304, "already running".  An engine runs an exited container
+ * again when asked: after any doubt, inspect.  404 may as well mean that the
+ * network is missing.
+ */
+extern bool cm_engine_read_start(CmHttpRequest *request, CmFault *fault);
+
+/*
+ * By id, or by name where the id is not known.  A name may resolve to another
+ * container by its id's prefix: compare the labels.
+ */
+extern CmHttpRequest *cm_engine_begin_inspect(CmEngine *engine, const char *id_or_name,
+											  CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_inspect(CmHttpRequest *request, CmInspect *inspect, CmFault *fault);
+
+extern CmHttpRequest *cm_engine_begin_kill(CmEngine *engine, const char *id,
+										   const char *signal_name, CmEngineDone on_done,
+										   void *arg);
+/* false with http_status 409: it is not running; 404: it is not there. */
+extern bool cm_engine_read_kill(CmHttpRequest *request, CmFault *fault);
+
+/* Without force: an engine refuses (409) to remove what runs. */
+extern CmHttpRequest *cm_engine_begin_remove(CmEngine *engine, const char *id, bool force,
+											 CmEngineDone on_done, void *arg);
+/* true also for 404, "not there any more". */
+extern bool cm_engine_read_remove(CmHttpRequest *request, CmFault *fault);
+
+/*
+ * All containers of jobs that bear our epoch, whatever their state.  The
+ * states are hints, which may lag behind inspect; what is no job's, or bears
+ * labels of another version, is left out.  The engine chose by epoch: compare
+ * labels.epoch before acting on one.
+ */
+typedef struct CmListed
+{
+	char id[CM_CONTAINER_ID_LEN + 1];
+	CmRunState state;
+	CmContainerLabels labels;
+} CmListed;
+
+extern CmHttpRequest *cm_engine_begin_list(CmEngine *engine, const CmIdentity *identity,
+										   CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_list(CmHttpRequest *request, CmListed **listed, int *n, CmFault *fault);
+
+/*
+ * --- streams ---
+ *
+ * Bytes of a stream whose cm_http_status() is not 200 are an error message:
+ * leave them in the request, cm_engine_read_stream_end() reads them.
+ */
+
+typedef enum CmEventKind
+{
+	CM_EVENT_OTHER,
+	CM_EVENT_START,
+	CM_EVENT_DIE,
+	CM_EVENT_OOM,
+	CM_EVENT_KILL,
+	CM_EVENT_DESTROY
+} CmEventKind;
+
+typedef struct CmEvent
+{
+	CmEventKind kind;
+	char container_id[CM_CONTAINER_ID_LEN + 1];
+	int64 job_id;
+	int attempt;
+	char signal_name[16]; /* of KILL: a number or a name */
+} CmEvent;
+
+extern CmHttpRequest *cm_engine_begin_events(CmEngine *engine, const CmIdentity *identity,
+											 CmEngineDone on_bytes, CmEngineDone on_done,
+											 void *arg);
+/*
+ * Takes the next whole event out of the stream; false: none is there.  Lines
+ * that are no events of containers are skipped, over-long ones too: events are
+ * hints, and the next list tells what was missed.
+ */
+extern bool cm_engine_next_event(CmHttpRequest *request, CmEvent *event);
+
+/* The bytes are for a CmLogStream. */
+extern CmHttpRequest *cm_engine_begin_logs(CmEngine *engine, const char *id, bool follow,
+										   CmEngineDone on_bytes, CmEngineDone on_done, void *arg);
+/* At the end of a stream of any kind: did it end as it should? */
+extern bool cm_engine_read_stream_end(CmHttpRequest *request, CmFault *fault);
+
+/*
+ * Pulls an image.  What read_pull_progress learns is kept in a CmPull, zeroed
+ * at the start: progress is "pulling" or "pulling 43 %", error the in-band
+ * error, which arrives after a status of 200.  A pull has succeeded when its
+ * stream ended well, error is empty, and the image is there.
+ */
+#define CM_PULL_MAX_LAYERS 128 /* engines allow no more in one image */
+
+typedef struct CmPull
+{
+	char progress[32];
+	char error[512];
+	int n_layers;
+	struct
+	{
+		char id[20];
+		int64 current_bytes;
+		int64 total_bytes; /* 0: not known yet */
+	} layers[CM_PULL_MAX_LAYERS];
+} CmPull;
+
+extern CmHttpRequest *cm_engine_begin_pull(CmEngine *engine, const char *image,
+										   CmEngineDone on_bytes, CmEngineDone on_done, void *arg);
+/* Reads and consumes the lines that are there: for on_bytes and on_done. */
+extern void cm_engine_read_pull_progress(CmHttpRequest *request, CmPull *pull);
+
+/* GET /images/NAME/json: is it there?  false with http_status 404: it is not. */
+extern CmHttpRequest *cm_engine_begin_image(CmEngine *engine, const char *image,
+											CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_image(CmHttpRequest *request, CmFault *fault);
+
+/*
+ * Runs one request to its end in this backend, interruptibly, serving only
+ * what the given CmHttp drives: for functions that look at an engine while
+ * somebody waits.  begin_x must have been given cm_engine_note_done and the
+ * address of *is_done, a bool that was false.  When it throws, the CmHttp must
+ * not be used any more, only freed with its context.
+ */
+extern void cm_engine_note_done(CmHttpRequest *request, void *is_done);
+extern void cm_engine_wait(CmHttp *http, const bool *is_done);
+
+#endif /* CM_ENGINE_H */

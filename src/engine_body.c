@@ -1,0 +1,321 @@
+/*
+ * engine_body.c
+ *		A container's name, and the body of its create request.
+ *
+ * The body is written member by member from typed values; nothing that a user
+ * wrote is copied into it except as the inside of a JSON string.  HostConfig
+ * is always there: engines before 27 otherwise take its members from the top
+ * level.  Whatever an engine's own configuration could set to something less
+ * safe or less exact (log driver, restart policy, ipc mode) is said here.
+ */
+#include "postgres.h"
+
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "utils/resowner.h"
+
+#include "engine_internal.h"
+#include "policy.h"
+
+#define BYTES_PER_MB INT64CONST(1048576)
+
+/*
+ * The engine's log is the only copy of what was printed until it is read, so
+ * that it must not rotate away what is within a job's limit.  Two files of
+ * 512 MB lose nothing before 1 GB was written, and keep 512 MB at least: a
+ * line costs some 75 bytes more in the file than it has, so 256 MB of output
+ * fit even in lines of 25 bytes on average.  "blocking" is said because an
+ * engine fills in options left unsaid from its own configuration, and
+ * "non-blocking" drops lines under load.  An engine configured with
+ * max-buffer-size, too, then refuses to create: better so than losing output.
+ */
+#define LOG_CONFIG                        \
+	"{\"Type\":\"json-file\",\"Config\":" \
+	"{\"max-size\":\"512m\",\"max-file\":\"2\",\"mode\":\"blocking\"}}"
+
+#define TMPFS_OPTIONS "rw,exec,nosuid,nodev,mode=1777"
+#define TMP_DIRECTORY "/tmp"
+
+/* Left out, the image's own user would be taken, mostly root. */
+#define UNSAID_USER "65534:65534"
+
+/* What a body is made from. */
+typedef struct BodySource
+{
+	const CmEngine *engine;
+	const CmIdentity *identity;
+	const CmJobSpec *spec;
+	int pids_limit;
+	const char *user;
+} BodySource;
+
+void
+cm_engine_container_name(const CmIdentity *identity, const CmJobSpec *spec, char *out,
+						 size_t out_size)
+{
+	snprintf(out, out_size, "cm-%s-" INT64_FORMAT "-%d-%.8s", spec->namespace_name,
+			 (int64) spec->job_id, spec->attempt, identity->epoch);
+}
+
+static void
+append_member(StringInfo to, const char *name, const char *value)
+{
+	cm_json_append_string(to, name);
+	appendStringInfoChar(to, ':');
+	cm_json_append_string(to, value);
+}
+
+static void
+append_words(StringInfo to, const char *name, const CmWords *words)
+{
+	appendStringInfo(to, ",\"%s\":", name);
+	cm_json_append_words(to, words->count, (const char *const *) words->words);
+}
+
+/*
+ * A key that is left out leaves it to the image.  An entrypoint of [""] is
+ * none at all; [] is that for some engines only.  An engine takes an empty Cmd
+ * for one that was left out unless there is an Entrypoint, too.
+ */
+static void
+append_command(StringInfo to, const CmJobSpec *spec)
+{
+	if (spec->command != NULL)
+	{
+		appendStringInfoString(to, ",\"Entrypoint\":[\"/bin/sh\",\"-c\"],\"Cmd\":");
+		cm_json_append_words(to, 1, &spec->command);
+		return;
+	}
+	if (spec->entrypoint.is_set && spec->entrypoint.count == 0)
+		appendStringInfoString(to, ",\"Entrypoint\":[\"\"]");
+	else if (spec->entrypoint.is_set)
+		append_words(to, "Entrypoint", &spec->entrypoint);
+	if (spec->args.is_set)
+		append_words(to, "Cmd", &spec->args);
+}
+
+static bool
+has_variable(const CmJobSpec *spec, const char *name)
+{
+	for (int i = 0; i < spec->n_environment; i++)
+	{
+		if (strcmp(spec->environment[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+append_variable(StringInfo to, const char *name, const char *value)
+{
+	char *variable = psprintf("%s=%s", name, value);
+
+	if (to->data[to->len - 1] != '[')
+		appendStringInfoChar(to, ',');
+	cm_json_append_string(to, variable);
+	pfree(variable);
+}
+
+/* The rest of the file system is read-only, and the user mostly has no home. */
+static void
+append_environment(StringInfo to, const CmJobSpec *spec)
+{
+	static const char *const writable[] = {"HOME", "TMPDIR"};
+
+	appendStringInfoString(to, ",\"Env\":[");
+	for (int i = 0; i < spec->n_environment; i++)
+		append_variable(to, spec->environment[i].name, spec->environment[i].value);
+	for (size_t i = 0; i < lengthof(writable); i++)
+	{
+		if (!has_variable(spec, writable[i]))
+			append_variable(to, writable[i], TMP_DIRECTORY);
+	}
+	appendStringInfoChar(to, ']');
+}
+
+static void
+append_label_int(StringInfo to, const char *name, int64 value)
+{
+	appendStringInfo(to, ",\"%s\":\"" INT64_FORMAT "\"", name, value);
+}
+
+/* Without a hash: what the hash is taken over. */
+static void
+append_labels(StringInfo to, const BodySource *source, const char *spec_hash)
+{
+	const CmIdentity *identity = source->identity;
+	const CmJobSpec *spec = source->spec;
+
+	appendStringInfoString(to, ",\"Labels\":{");
+	append_member(to, CM_LABEL_VERSION, CM_LABELS_VERSION);
+	appendStringInfoChar(to, ',');
+	append_member(to, CM_LABEL_KIND, CM_KIND_JOB);
+	appendStringInfoChar(to, ',');
+	append_member(to, CM_LABEL_EPOCH, identity->epoch);
+	append_label_int(to, CM_LABEL_JOB, spec->job_id);
+	append_label_int(to, CM_LABEL_ATTEMPT, spec->attempt);
+	if (spec_hash != NULL)
+	{
+		append_label_int(to, CM_LABEL_INCARNATION, identity->incarnation);
+		appendStringInfo(to, ",\"%s\":\"%s\"", CM_LABEL_SPEC, spec_hash);
+	}
+	for (int i = 0; i < spec->n_labels; i++)
+	{
+		char *name = psprintf("%s%s", CM_LABEL_USER, spec->labels[i].name);
+
+		appendStringInfoChar(to, ',');
+		append_member(to, name, spec->labels[i].value);
+		pfree(name);
+	}
+	appendStringInfoChar(to, '}');
+}
+
+/*
+ * runc before 1.2 gives the mount the mode of the directory that the image has
+ * in its place, whatever "mode" says; so the job's user is made its owner.
+ * podman refuses to hear of owners.
+ */
+static void
+append_one_tmpfs(StringInfo to, const BodySource *source, const char *target, int64 size_mb)
+{
+	StringInfoData options;
+	int64_t uid;
+	int64_t gid;
+
+	initStringInfo(&options);
+	appendStringInfo(&options, TMPFS_OPTIONS ",size=" INT64_FORMAT "m", size_mb);
+	if (!source->engine->is_podman && cm_policy_parse_run_as(source->user, &uid, &gid))
+	{
+		appendStringInfo(&options, ",uid=" INT64_FORMAT, (int64) uid);
+		if (gid >= 0)
+			appendStringInfo(&options, ",gid=" INT64_FORMAT, (int64) gid);
+	}
+	if (to->data[to->len - 1] != '{')
+		appendStringInfoChar(to, ',');
+	append_member(to, target, options.data);
+	pfree(options.data);
+}
+
+/* What is written there counts as memory, so that /tmp needs no bound of its own. */
+static void
+append_tmpfs(StringInfo to, const BodySource *source)
+{
+	const CmJobSpec *spec = source->spec;
+	bool has_tmp = false;
+
+	appendStringInfoString(to, ",\"Tmpfs\":{");
+	for (int i = 0; i < spec->n_tmpfs; i++)
+	{
+		append_one_tmpfs(to, source, spec->tmpfs[i].target, spec->tmpfs[i].size_mb);
+		has_tmp |= strcmp(spec->tmpfs[i].target, TMP_DIRECTORY) == 0;
+	}
+	if (!has_tmp)
+		append_one_tmpfs(to, source, TMP_DIRECTORY, spec->memory_limit_mb);
+	appendStringInfoChar(to, '}');
+}
+
+static void
+append_host_config(StringInfo to, const BodySource *source)
+{
+	const CmJobSpec *spec = source->spec;
+	int64 memory_bytes = (int64) spec->memory_limit_mb * BYTES_PER_MB;
+
+	appendStringInfo(to,
+					 ",\"HostConfig\":{"
+					 "\"AutoRemove\":false,\"RestartPolicy\":{\"Name\":\"no\"},"
+					 "\"Memory\":" INT64_FORMAT ",\"MemorySwap\":" INT64_FORMAT ","
+					 "\"NanoCpus\":" INT64_FORMAT ",\"PidsLimit\":%d,",
+					 memory_bytes, memory_bytes, (int64) spec->nano_cpus, source->pids_limit);
+	appendStringInfo(to,
+					 "\"Init\":true,\"ReadonlyRootfs\":%s,"
+					 "\"CapDrop\":[\"ALL\"],\"SecurityOpt\":[\"no-new-privileges\"],"
+					 "\"Privileged\":false,\"PublishAllPorts\":false,"
+					 "\"OomKillDisable\":false,\"IpcMode\":\"private\","
+					 "\"LogConfig\":" LOG_CONFIG ",",
+					 spec->read_only ? "true" : "false");
+	append_member(to, "NetworkMode", spec->network != NULL ? spec->network : "bridge");
+	append_tmpfs(to, source);
+	appendStringInfoChar(to, '}');
+}
+
+static char *
+make_body(const BodySource *source, const char *spec_hash)
+{
+	const CmJobSpec *spec = source->spec;
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoChar(&body, '{');
+	append_member(&body, "Image", spec->image);
+	append_command(&body, spec);
+	append_environment(&body, spec);
+	appendStringInfoChar(&body, ',');
+	append_member(&body, "User", source->user);
+	if (spec->working_directory != NULL)
+	{
+		appendStringInfoChar(&body, ',');
+		append_member(&body, "WorkingDir", spec->working_directory);
+	}
+	appendStringInfoString(&body, ",\"Tty\":false,\"OpenStdin\":false,"
+								  "\"AttachStdin\":false,\"AttachStdout\":false,"
+								  "\"AttachStderr\":false,\"StopSignal\":\"SIGTERM\","
+								  "\"Healthcheck\":{\"Test\":[\"NONE\"]}");
+	append_labels(&body, source, spec_hash);
+	append_host_config(&body, source);
+	appendStringInfoChar(&body, '}');
+	return body.data;
+}
+
+static void
+hash_text(const char *text, uint8 *digest)
+{
+	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+
+	if (context == NULL || pg_cryptohash_init(context) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) text, strlen(text)) < 0 ||
+		pg_cryptohash_final(context, digest, PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "could not compute a SHA-256 hash: %s", pg_cryptohash_error(context));
+	pg_cryptohash_free(context);
+}
+
+/*
+ * Hash contexts are tracked by a resource owner, and between transactions
+ * there is none.
+ */
+static void
+hash_spec(const char *text, char *spec_hash)
+{
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
+	ResourceOwner owner = NULL;
+
+	if (CurrentResourceOwner == NULL)
+		CurrentResourceOwner = owner = ResourceOwnerCreate(NULL, "container_manager hash");
+	hash_text(text, digest);
+	if (owner != NULL)
+	{
+		CurrentResourceOwner = NULL;
+		ResourceOwnerDelete(owner);
+	}
+	for (size_t i = 0; i < PG_SHA256_DIGEST_LENGTH; i++)
+		snprintf(spec_hash + 2 * i, 3, "%02x", digest[i]);
+}
+
+char *
+cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity, const CmJobSpec *spec,
+					  int pids_limit, char *spec_hash)
+{
+	BodySource source = {
+		.engine = engine,
+		.identity = identity,
+		.spec = spec,
+		.pids_limit = pids_limit,
+		.user = spec->run_as != NULL ? spec->run_as : UNSAID_USER,
+	};
+	char *without_hash;
+
+	Assert(pids_limit > 0); /* engines take 0 for "no limit" */
+	without_hash = make_body(&source, NULL);
+	hash_spec(without_hash, spec_hash);
+	pfree(without_hash);
+	return make_body(&source, spec_hash);
+}
