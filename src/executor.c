@@ -1,0 +1,195 @@
+/*
+ * executor.c
+ *		The event loop.
+ *
+ * One process, one loop, one blocking call: WaitEventSetWait on our latch,
+ * the postmaster's death, and the one descriptor behind which libcurl's
+ * sockets are hidden.  A turn takes what has arrived, moves the tasks on in
+ * memory, and then makes at most one short transaction, in which everything
+ * that the turn brought is recorded and new jobs are taken.  No transaction
+ * is open while we wait.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "executor_internal.h"
+#include "guc.h"
+
+/* A dropped extension's containers are to be gone in half a minute. */
+#define PURGE_MS 25000
+#define PURGE_STEP_MS 250
+
+CmExecutor	cm_ex;
+
+int64
+cm_executor_now_ms(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MILLISEC(now);
+}
+
+static WaitEventSet *
+make_wait_set(void)
+{
+	WaitEventSet *set = cm_create_wait_event_set(3);
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, cm_http_fd(cm_ex.http), NULL, NULL);
+	return set;
+}
+
+static int64
+earlier(int64 a_ms, int64 b_ms)
+{
+	if (a_ms == 0)
+		return b_ms;
+	if (b_ms == 0)
+		return a_ms;
+	return Min(a_ms, b_ms);
+}
+
+/* When the loop must turn again though nothing happens. */
+static long
+compute_timeout_ms(int64 next_ms)
+{
+	int64		http_ms = cm_http_timeout_ms(cm_ex.http);
+	int64		wait_ms = Max(next_ms - cm_executor_now_ms(), 0);
+
+	if (http_ms >= 0)
+		wait_ms = Min(wait_ms, http_ms);
+	return (long) Min(wait_ms, 3600 * 1000L);
+}
+
+/* Returns the wake flags if the latch was set. */
+static uint32
+wait_for_something(WaitEventSet *set, int64 next_ms)
+{
+	WaitEvent	events[3];
+	int			n = WaitEventSetWait(set, compute_timeout_ms(next_ms), events, 3,
+									 cm_wait_event("ContainerManagerMain"));
+	uint32		flags = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			cm_ex.counters.wakeups++;
+			flags = cm_shmem_take_wake_flags();
+		}
+	}
+	return flags;
+}
+
+static void
+handle_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		cm_ex.next_poll_ms = cm_ex.now_ms;
+	}
+}
+
+static void
+begin_turn(void)
+{
+	cm_ex.counters.turns++;
+	cm_ex.now_ms = cm_executor_now_ms();
+	MemoryContextSwitchTo(cm_ex.turn_context);
+	MemoryContextReset(cm_ex.turn_context);
+}
+
+static void
+end_turn(void)
+{
+	cm_ex.counters.transactions = cm_store_n_transactions();
+	cm_shmem_note_turn(&cm_ex.counters);
+}
+
+static void
+start_executor(void)
+{
+	memset(&cm_ex, 0, sizeof(cm_ex));
+	cm_ex.context = AllocSetContextCreate(TopMemoryContext, "container_manager executor",
+										  ALLOCSET_DEFAULT_SIZES);
+	cm_ex.turn_context = AllocSetContextCreate(cm_ex.context, "container_manager turn",
+											   ALLOCSET_DEFAULT_SIZES);
+	dlist_init(&cm_ex.hosts);
+	dlist_init(&cm_ex.tasks);
+	dlist_init(&cm_ex.records);
+	cm_ex.now_ms = cm_executor_now_ms();
+	cm_ex.next_poll_ms = cm_ex.now_ms;
+	MemoryContextSwitchTo(cm_ex.turn_context);
+	cm_ex.http = cm_http_new(cm_ex.context);
+	cm_db_open();
+}
+
+/*
+ * The extension was dropped.  Its containers are known by their labels alone;
+ * nothing is read or written in the database any more.
+ */
+static void
+purge_hosts(WaitEventSet *set)
+{
+	int64		deadline_ms = cm_executor_now_ms() + PURGE_MS;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cm_ex.tasks)
+		cm_task_free(dlist_container(CmTask, node, iter.cur));
+	cm_hosts_begin_purge();
+	while (!cm_hosts_purge_is_done() && cm_executor_now_ms() < deadline_ms)
+	{
+		wait_for_something(set, cm_executor_now_ms() + PURGE_STEP_MS);
+		handle_interrupts();
+		begin_turn();
+		cm_http_drain(cm_ex.http);
+	}
+}
+
+CmExecutorEnd
+cm_executor_run(void)
+{
+	WaitEventSet *set;
+	int64		next_ms;
+
+	start_executor();
+	if (cm_ex.is_dropped)
+		return CM_EXECUTOR_NO_EXTENSION;
+	set = make_wait_set();
+	cm_shmem_set_phase(MyDatabaseId, CM_PHASE_AT_WORK);
+	next_ms = cm_ex.now_ms;
+	while (!cm_ex.is_dropped)
+	{
+		uint32		flags = wait_for_something(set, next_ms);
+		bool		has_more;
+
+		handle_interrupts();
+		begin_turn();
+		has_more = cm_http_drain(cm_ex.http);
+		next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
+		if (flags != 0 || cm_db_next_ms() <= cm_ex.now_ms)
+		{
+			cm_db_turn(flags);
+			/* What was claimed or committed has moved tasks on. */
+			next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
+		}
+		next_ms = has_more ? cm_ex.now_ms : earlier(next_ms, cm_db_next_ms());
+		end_turn();
+	}
+	purge_hosts(set);
+	return OidIsValid(cm_ex.extension) ? CM_EXECUTOR_START_ANEW : CM_EXECUTOR_NO_EXTENSION;
+}

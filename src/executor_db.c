@@ -1,0 +1,778 @@
+/*
+ * executor_db.c
+ *		The turn's transaction: everything that the turn brought is recorded,
+ *		then new jobs are taken.
+ *
+ * Nothing here may be lost by a rollback: what is to be recorded stays in
+ * memory until the commit, and only then do tasks hear of it.  What is taken
+ * (claims, requests) becomes tasks only after the commit, too.
+ *
+ * When a transaction fails, the next ones are made in steps of their own for
+ * a while, records one by one, so that whatever cannot be stored stops only
+ * itself.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "executor_internal.h"
+#include "guc.h"
+
+#define MAX_BATCH 500
+/* After an error, and while somebody's lock is in the way. */
+#define RETRY_MS 1000
+#define BLOCKED_MS 250
+#define CAREFUL_TURNS 10
+#define PUBLISH_CHECK_MS 1000
+
+/* What one transaction has done, to be made known after its commit. */
+typedef struct Turn
+{
+	CmPoll		poll;
+	bool		was_polled;
+
+	CmWaitingRecord **batch;
+	CmRecord   *records;
+	int			n_records;
+
+	CmTask	  **stored;			/* tasks whose output was stored */
+	int			(*seqs)[2];
+	int			n_stored;
+
+	CmTask	  **detailed;
+	int			n_detailed;
+
+	CmExecHost **saved_hosts;
+	int			n_saved_hosts;
+
+	CmHostRow  *host_rows;
+	int			n_host_rows;
+	bool		hosts_loaded;
+
+	CmUnstarted *cancelled;
+	int			n_cancelled;
+	int64	   *ended;			/* jobs that ended without ever starting */
+	int			n_ended;
+
+	CmTaken    *taken;
+	int			n_taken;
+
+	int		  **stray_attempts;
+	CmExecHost **stray_hosts;
+	int			n_stray_hosts;
+} Turn;
+
+/* --- what waits to be recorded --- */
+
+void
+cm_db_record(CmTask *task, const CmRecord *record)
+{
+	MemoryContext context = AllocSetContextCreate(cm_ex.context, "container_manager record",
+												  ALLOCSET_SMALL_SIZES);
+	CmWaitingRecord *waiting = MemoryContextAllocZero(context, sizeof(CmWaitingRecord));
+	CmRecord   *kept = &waiting->record;
+
+	waiting->context = context;
+	waiting->task = task;
+	*kept = *record;
+	kept->detail = record->detail ? MemoryContextStrdup(context, record->detail) : NULL;
+	kept->error = record->error ? MemoryContextStrdup(context, record->error) : NULL;
+	kept->hint = record->hint ? MemoryContextStrdup(context, record->hint) : NULL;
+	kept->host_name = record->host_name ? MemoryContextStrdup(context, record->host_name) : NULL;
+	kept->container_id = record->container_id ? MemoryContextStrdup(context, record->container_id) : NULL;
+	kept->inspect = record->inspect ? MemoryContextStrdup(context, record->inspect) : NULL;
+	dlist_push_tail(&cm_ex.records, &waiting->node);
+	cm_ex.db_wanted = true;
+}
+
+static void
+drop_record(CmWaitingRecord *waiting)
+{
+	dlist_delete(&waiting->node);
+	MemoryContextDelete(waiting->context);
+}
+
+void
+cm_db_forget_task(CmTask *task)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cm_ex.records)
+	{
+		CmWaitingRecord *waiting = dlist_container(CmWaitingRecord, node, iter.cur);
+
+		if (waiting->task == task)
+			drop_record(waiting);
+	}
+}
+
+/* --- steps of the transaction --- */
+
+static void
+step_poll(Turn *turn)
+{
+	cm_store_poll(&turn->poll);
+	turn->was_polled = true;
+}
+
+static void
+step_hosts(Turn *turn)
+{
+	if (cm_ex.hosts_loaded && turn->poll.hosts_mark == cm_ex.hosts_mark)
+		return;
+	turn->host_rows = cm_store_load_hosts(&turn->n_host_rows);
+	turn->hosts_loaded = true;
+}
+
+static int
+count_tasks(void)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	dlist_foreach(iter, &cm_ex.tasks)
+		n++;
+	return n;
+}
+
+static bool
+is_log_flush_due(const CmTask *task)
+{
+	const CmTaskLogs *logs = &task->logs;
+
+	if (!cm_logs_are_waiting(task))
+		return false;
+	return task->is_ending || logs->drop_stored ||
+		cm_ex.now_ms - logs->waiting_since_ms >= CM_LOG_FLUSH_MS ||
+		(logs->bytes[0].data != NULL &&
+		 logs->bytes[0].len + logs->bytes[1].len >= CM_LOG_FLUSH_BYTES);
+}
+
+static void
+step_logs(Turn *turn)
+{
+	int			n = count_tasks();
+	dlist_iter	iter;
+
+	turn->stored = palloc(sizeof(CmTask *) * Max(n, 1));
+	turn->seqs = palloc(sizeof(*turn->seqs) * Max(n, 1));
+	dlist_foreach(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (is_log_flush_due(task) && cm_logs_store(task, turn->seqs[turn->n_stored]))
+			turn->stored[turn->n_stored++] = task;
+	}
+}
+
+static bool
+was_stored(const Turn *turn, const CmTask *task)
+{
+	for (int i = 0; i < turn->n_stored; i++)
+		if (turn->stored[i] == task)
+			return true;
+	return false;
+}
+
+/* An end is recorded only together with, or after, all of the output. */
+static bool
+may_record(const Turn *turn, const CmWaitingRecord *waiting)
+{
+	const CmTask *task = waiting->task;
+
+	return !cm_lifecycle_is_terminal(waiting->record.state) ||
+		!cm_logs_are_waiting(task) || was_stored(turn, task);
+}
+
+static void
+check_publishing(void)
+{
+	bool		may;
+
+	if (cm_ex.now_ms < cm_ex.publish_check_ms)
+		return;
+	may = cm_store_may_publish();
+	if (!may && cm_store_is_publishing)
+		ereport(WARNING,
+				(errmsg("container_manager: the server's queue of notifications is nearly full; job status is not notified for now"),
+				 errhint("A session that listens does not read, or sits in a transaction. cm_job_events has every transition.")));
+	cm_store_is_publishing = may;
+	cm_ex.publish_check_ms = cm_ex.now_ms + PUBLISH_CHECK_MS;
+}
+
+static void
+step_records(Turn *turn)
+{
+	int			max = cm_ex.careful_turns > 0 ? 1 : MAX_BATCH;
+	dlist_iter	iter;
+
+	turn->batch = palloc(sizeof(CmWaitingRecord *) * max);
+	turn->records = palloc(sizeof(CmRecord) * max);
+	dlist_foreach(iter, &cm_ex.records)
+	{
+		CmWaitingRecord *waiting = dlist_container(CmWaitingRecord, node, iter.cur);
+
+		if (turn->n_records == max)
+			break;
+		if (!may_record(turn, waiting))
+			continue;
+		waiting->record.done = waiting->record.gone = false;
+		turn->batch[turn->n_records] = waiting;
+		turn->records[turn->n_records++] = waiting->record;
+	}
+	if (turn->n_records == 0)
+		return;
+	check_publishing();
+	cm_store_record(turn->records, turn->n_records);
+}
+
+static void
+step_details(Turn *turn)
+{
+	dlist_iter	iter;
+
+	turn->detailed = palloc(sizeof(CmTask *) * Max(count_tasks(), 1));
+	dlist_foreach(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (!task->detail_changed || task->is_recorded)
+			continue;
+		cm_store_save_detail(task->spec.job_id, task->detail);
+		turn->detailed[turn->n_detailed++] = task;
+	}
+}
+
+static void
+step_host_states(Turn *turn)
+{
+	int			n;
+	dlist_iter	iter;
+
+	(void) cm_hosts_candidates(&n);
+	turn->saved_hosts = palloc(sizeof(CmExecHost *) * Max(n, 1));
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+		CmHostState state = {0};
+
+		if (!host->state_changed)
+			continue;
+		state.host_id = host->id;
+		state.state = host->error[0] ? "unhealthy" : "healthy";
+		state.engine_version = host->engine_version[0] ? host->engine_version : NULL;
+		if (host->engine.api_minor > 0)
+			snprintf(state.api_version, sizeof(state.api_version), "1.%d", host->engine.api_minor);
+		state.cpus = host->cpus;
+		state.memory_bytes = host->memory_bytes;
+		state.error = host->error[0] ? host->error : NULL;
+		state.hint = host->hint[0] ? host->hint : NULL;
+		cm_store_save_host_state(&state);
+		turn->saved_hosts[turn->n_saved_hosts++] = host;
+	}
+}
+
+/* Jobs that end without ever having had a host. */
+static void
+end_unstarted(Turn *turn, const CmUnstarted *jobs, int n, CmState state, CmReason reason,
+			  const char *error)
+{
+	CmRecord   *records = palloc0(sizeof(CmRecord) * Max(n, 1));
+	int			n_records = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (jobs[i].attempt != 0)
+			continue;
+		records[n_records].job_id = jobs[i].job_id;
+		records[n_records].state = state;
+		records[n_records].reason = reason;
+		records[n_records++].error = error;
+	}
+	if (n_records == 0)
+		return;
+	check_publishing();
+	cm_store_record(records, n_records);
+	turn->ended = turn->ended ? repalloc(turn->ended, sizeof(int64) * (turn->n_ended + n_records)) :
+		palloc(sizeof(int64) * n_records);
+	for (int i = 0; i < n_records; i++)
+		turn->ended[turn->n_ended++] = records[i].job_id;
+}
+
+static void
+step_requests(Turn *turn)
+{
+	if (!turn->poll.has_requests)
+		return;
+	turn->cancelled = cm_store_take_requests(MAX_BATCH, &turn->n_cancelled);
+	end_unstarted(turn, turn->cancelled, turn->n_cancelled, CM_CANCELLED, CM_REASON_CANCELLED,
+				  "cancelled");
+}
+
+static void
+step_expired(Turn *turn)
+{
+	CmUnstarted *expired;
+	int			n;
+
+	if (!turn->poll.has_expired)
+		return;
+	expired = cm_store_load_expired(MAX_BATCH, &n);
+	for (int i = 0; i < n; i++)
+		expired[i].attempt = 0;
+	end_unstarted(turn, expired, n, CM_FAILED, CM_REASON_EXPIRED,
+				  "not started within its max_wait");
+}
+
+/* Jobs whose end is recorded in this very transaction. */
+static void
+count_freed_slots(const Turn *turn, CmCandidate *candidates, int n)
+{
+	for (int i = 0; i < turn->n_records; i++)
+	{
+		const CmRecord *record = &turn->records[i];
+
+		if (!record->done || !cm_lifecycle_is_terminal(record->state))
+			continue;
+		for (int j = 0; j < n; j++)
+			if (candidates[j].host_id == turn->batch[i]->task->host->id)
+				candidates[j].used--;
+	}
+}
+
+static void
+step_claim(Turn *turn)
+{
+	CmLimits	limits = cm_guc_limits();
+	CmCandidate *candidates;
+	int			n;
+
+	if (turn->poll.has_due)
+		cm_store_promote_due();
+	if (!turn->poll.has_ready && !turn->poll.has_due)
+		return;
+	check_publishing();
+	candidates = cm_hosts_candidates(&n);
+	count_freed_slots(turn, candidates, n);
+	turn->taken = cm_store_claim(candidates, n, &limits, MAX_BATCH, &turn->n_taken);
+}
+
+static void
+step_strays(Turn *turn)
+{
+	dlist_iter	iter;
+	int			n;
+
+	(void) cm_hosts_candidates(&n);
+	turn->stray_attempts = palloc(sizeof(int *) * Max(n, 1));
+	turn->stray_hosts = palloc(sizeof(CmExecHost *) * Max(n, 1));
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+		int64	   *ids;
+
+		if (!host->strays_are_new || host->n_strays == 0 || host->phase != CM_HOST_READY)
+			continue;
+		ids = palloc(sizeof(int64) * host->n_strays);
+		for (int i = 0; i < host->n_strays; i++)
+			ids[i] = host->strays[i].job_id;
+		turn->stray_attempts[turn->n_stray_hosts] = palloc(sizeof(int) * host->n_strays);
+		cm_store_look_up_jobs(ids, host->n_strays, turn->stray_attempts[turn->n_stray_hosts]);
+		turn->stray_hosts[turn->n_stray_hosts++] = host;
+	}
+}
+
+typedef void (*TurnStep) (Turn *turn);
+
+/* Output before ends, ends before claims: a freed slot is used at once. */
+static const TurnStep steps[] = {
+	step_poll, step_hosts, step_details, step_logs, step_records, step_host_states,
+	step_requests, step_expired, step_claim, step_strays
+};
+
+/* --- after the commit --- */
+
+/* The job was deleted under our hands; its container will be a stray. */
+static void
+forget_gone(Turn *turn, int i)
+{
+	int64		job_id = turn->records[i].job_id;
+	CmTask	   *task = turn->batch[i]->task;
+
+	ereport(LOG, (errmsg("container_manager: job %lld is not in the queue any more",
+						 (long long) job_id)));
+	/* Its other records go with the task. */
+	for (int j = i + 1; j < turn->n_records; j++)
+		if (turn->records[j].job_id == job_id)
+			turn->records[j].done = turn->records[j].gone = false;
+	cm_task_free(task);
+}
+
+static void
+apply_record(CmWaitingRecord *waiting, const CmRecord *record)
+{
+	CmTask	   *task = waiting->task;
+
+	drop_record(waiting);
+	if (cm_lifecycle_is_terminal(record->state))
+		cm_ex.counters.finished++;
+	cm_task_note_recorded(task, record);
+}
+
+static void
+apply_records(Turn *turn)
+{
+	int64	   *ended = palloc(sizeof(int64) * (turn->n_records + turn->n_ended + 1));
+	int			n_ended = 0;
+
+	for (int i = 0; i < turn->n_records; i++)
+	{
+		const CmRecord *record = &turn->records[i];
+
+		if (record->gone)
+			forget_gone(turn, i);
+		else if (record->done)
+			apply_record(turn->batch[i], record);
+		else
+			cm_ex.db_not_before_ms = cm_ex.now_ms + BLOCKED_MS; /* its row is locked */
+		if (record->done && cm_lifecycle_is_terminal(record->state))
+			ended[n_ended++] = record->job_id;
+	}
+	for (int i = 0; i < turn->n_ended; i++)
+		ended[n_ended++] = turn->ended[i];
+	if (n_ended > 0)
+		cm_shmem_wake_waiters(ended, n_ended);
+}
+
+static void
+apply_poll(Turn *turn)
+{
+	int64		us;
+
+	if (!turn->was_polled)
+		return;
+	cm_ex.has_ready = turn->poll.has_ready || turn->poll.has_due;
+	/* Requests that could not be taken, for somebody has the row locked. */
+	if (turn->poll.has_requests)
+		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
+	cm_ex.next_due_ms = 0;
+	if (turn->poll.next_at == DT_NOEND)
+		return;
+	us = turn->poll.next_at - GetCurrentTimestamp();
+	/* What is due and yet there is locked by somebody, or has just been dealt with. */
+	cm_ex.next_due_ms = cm_ex.now_ms + (us > 0 ? us / 1000 + 1 : BLOCKED_MS);
+}
+
+static void
+apply_cancels(Turn *turn)
+{
+	for (int i = 0; i < turn->n_cancelled; i++)
+	{
+		CmTask	   *task = NULL;
+
+		if (turn->cancelled[i].attempt != 0)
+			task = cm_task_find(turn->cancelled[i].job_id, turn->cancelled[i].attempt);
+		if (task != NULL)
+			cm_task_cancel(task);
+	}
+	if (turn->n_cancelled == MAX_BATCH)
+		cm_ex.db_wanted = true;
+}
+
+static void
+apply_claims(Turn *turn)
+{
+	cm_ex.counters.claimed += turn->n_taken;
+	for (int i = 0; i < turn->n_taken; i++)
+		cm_task_step(cm_task_new(&turn->taken[i], false));
+	/* Whether more wait is known only after asking again. */
+	if (turn->n_taken > 0)
+		cm_ex.slots_changed = true;
+}
+
+static void
+apply_turn(Turn *turn)
+{
+	apply_poll(turn);
+	if (turn->hosts_loaded)
+	{
+		cm_hosts_apply_rows(turn->host_rows, turn->n_host_rows);
+		cm_ex.hosts_mark = turn->poll.hosts_mark;
+		cm_ex.hosts_loaded = true;
+	}
+	for (int i = 0; i < turn->n_detailed; i++)
+		turn->detailed[i]->detail_changed = false;
+	for (int i = 0; i < turn->n_saved_hosts; i++)
+		turn->saved_hosts[i]->state_changed = false;
+	for (int i = 0; i < turn->n_stored; i++)
+		cm_logs_note_stored(turn->stored[i], turn->seqs[i]);
+	apply_records(turn);
+	for (int i = 0; i < turn->n_stray_hosts; i++)
+		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
+	apply_cancels(turn);
+	apply_claims(turn);
+}
+
+/* --- one transaction, or one per step --- */
+
+/* False: the extension is gone, or somebody's lock is in the way. */
+static bool
+begin_work(void)
+{
+	const char *table;
+	int			pids[CM_MAX_BLOCKERS];
+	int			n_pids;
+
+	cm_store_begin();
+	if (!cm_store_is_open())
+	{
+		cm_ex.is_dropped = true;
+		return false;
+	}
+	if (!cm_store_try_lock(&table, pids, CM_MAX_BLOCKERS, &n_pids))
+	{
+		cm_shmem_note_blockers(table, pids, n_pids);
+		cm_ex.db_wanted = true;
+		cm_ex.db_not_before_ms = cm_ex.now_ms + BLOCKED_MS;
+		return false;
+	}
+	return true;
+}
+
+static void
+note_row_blockers(const Turn *turn)
+{
+	int			pids[CM_MAX_BLOCKERS];
+
+	for (int i = 0; i < turn->n_records; i++)
+	{
+		if (turn->records[i].done || turn->records[i].gone)
+			continue;
+		cm_shmem_note_blockers("cm_jobs", pids,
+							   cm_store_row_blockers(turn->records[i].job_id, pids, CM_MAX_BLOCKERS));
+		return;
+	}
+	cm_shmem_note_blockers(NULL, NULL, 0);
+}
+
+static bool
+run_steps(Turn *turn, int first, int last)
+{
+	bool		may_work = begin_work();
+
+	if (may_work)
+	{
+		for (int i = first; i <= last; i++)
+			steps[i] (turn);
+		note_row_blockers(turn);
+	}
+	cm_store_commit();
+	return may_work;
+}
+
+/* Strips what an engine sent from the first record: perhaps it cannot be stored. */
+static void
+simplify_failed_record(const Turn *turn)
+{
+	if (turn->n_records != 1)
+		return;
+	turn->batch[0]->is_plain = true;
+	turn->batch[0]->record.inspect = NULL;
+	turn->batch[0]->record.detail = NULL;
+	turn->batch[0]->record.error = NULL;
+	turn->batch[0]->record.hint = NULL;
+	/* The others first, next time. */
+	dlist_delete(&turn->batch[0]->node);
+	dlist_push_tail(&cm_ex.records, &turn->batch[0]->node);
+}
+
+static void
+note_db_error(Turn *turn, MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	FlushErrorState();
+	cm_store_abort();
+	MemoryContextSwitchTo(context);
+	RESUME_INTERRUPTS();
+	cm_shmem_note_error(error->message);
+	simplify_failed_record(turn);
+	cm_ex.db_failures++;
+	cm_ex.careful_turns = CAREFUL_TURNS;
+	cm_ex.db_wanted = true;
+	cm_ex.db_not_before_ms = cm_ex.now_ms + Min(RETRY_MS * cm_ex.db_failures, 10000);
+}
+
+/* True: committed. */
+static bool
+try_steps(Turn *turn, int first, int last)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool worked = false;
+
+	PG_TRY();
+	{
+		worked = run_steps(turn, first, last);
+	}
+	PG_CATCH();
+	{
+		note_db_error(turn, context);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return worked;
+}
+
+/* Each step in a transaction of its own; a failed one does not stop the rest. */
+static void
+run_carefully(void)
+{
+	CmPoll		poll = {0};
+	bool		was_polled = false;
+	bool		failed = false;
+
+	for (int i = 0; i < lengthof(steps); i++)
+	{
+		Turn	   *turn = palloc0(sizeof(Turn));
+
+		turn->poll = poll;
+		if (!try_steps(turn, i, i))
+		{
+			if (cm_ex.is_dropped)
+				return;
+			failed = true;
+			continue;
+		}
+		if (i == 0)
+		{
+			poll = turn->poll;
+			was_polled = true;
+		}
+		apply_turn(turn);
+	}
+	if (!failed && was_polled)
+	{
+		cm_ex.careful_turns--;
+		cm_ex.db_failures = 0;
+	}
+	if (cm_ex.careful_turns > 0 && !dlist_is_empty(&cm_ex.records))
+		cm_ex.db_wanted = true;
+}
+
+static void
+count_turn(uint32 wake_flags)
+{
+	if (wake_flags == 0 && !cm_ex.db_wanted && !cm_ex.slots_changed)
+		cm_ex.counters.polls++;
+}
+
+void
+cm_db_turn(uint32 wake_flags)
+{
+	count_turn(wake_flags);
+	cm_ex.db_wanted = false;
+	cm_ex.slots_changed = false;
+	cm_ex.next_poll_ms = cm_ex.now_ms + cm_guc_poll_interval_ms;
+	if (cm_ex.careful_turns > 0)
+		run_carefully();
+	else
+	{
+		Turn	   *turn = palloc0(sizeof(Turn));
+
+		if (try_steps(turn, 0, lengthof(steps) - 1))
+		{
+			cm_ex.db_failures = 0;
+			apply_turn(turn);
+		}
+	}
+	if (!dlist_is_empty(&cm_ex.records))
+		cm_ex.db_wanted = true;
+}
+
+/* --- is it time? --- */
+
+static int64
+get_log_flush_ms(void)
+{
+	int64		next_ms = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (is_log_flush_due(task))
+			return cm_ex.now_ms;
+		if (task->logs.waiting_since_ms != 0 &&
+			(next_ms == 0 || task->logs.waiting_since_ms + CM_LOG_FLUSH_MS < next_ms))
+			next_ms = task->logs.waiting_since_ms + CM_LOG_FLUSH_MS;
+	}
+	return next_ms;
+}
+
+static int64
+earlier(int64 a_ms, int64 b_ms)
+{
+	if (a_ms == 0 || b_ms == 0)
+		return Max(a_ms, b_ms);
+	return Min(a_ms, b_ms);
+}
+
+int64
+cm_db_next_ms(void)
+{
+	int64		next_ms = cm_ex.next_poll_ms;
+
+	if (cm_ex.db_wanted || (cm_ex.slots_changed && cm_ex.has_ready))
+		next_ms = cm_ex.now_ms;
+	next_ms = earlier(next_ms, cm_ex.next_due_ms);
+	next_ms = earlier(next_ms, get_log_flush_ms());
+	return Max(next_ms, cm_ex.db_not_before_ms);
+}
+
+/* --- at the start --- */
+
+static void
+load_taken(void)
+{
+	CmLimits	limits = cm_guc_limits();
+	CmTaken    *taken;
+	int			n;
+
+	taken = cm_store_load_taken(&limits, &n);
+	for (int i = 0; i < n; i++)
+	{
+		if (cm_hosts_find(taken[i].host_id) == NULL)
+			ereport(ERROR,
+					(errmsg("job %lld is on host %d, which is not in cm_hosts",
+							(long long) taken[i].spec.job_id, taken[i].host_id)));
+		cm_task_new(&taken[i], true);
+	}
+	if (n > 0)
+		ereport(LOG, (errmsg("container_manager: taking up %d jobs that were under way", n)));
+}
+
+/* An error here ends the process: the launcher tries again. */
+void
+cm_db_open(void)
+{
+	CmHostRow  *rows;
+	int			n;
+
+	cm_store_begin();
+	if (!cm_store_open(&cm_ex.identity, &cm_ex.extension))
+		cm_ex.is_dropped = true;
+	else
+	{
+		rows = cm_store_load_hosts(&n);
+		cm_hosts_apply_rows(rows, n);
+		load_taken();
+	}
+	cm_store_commit();
+}

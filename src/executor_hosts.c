@@ -1,0 +1,816 @@
+/*
+ * executor_hosts.c
+ *		The executor's connection to each host.
+ *
+ * A host is asked for its version and size, then an event stream is opened,
+ * then everything that bears our epoch is listed: in this order, so that
+ * nothing can happen unseen between the list and the events.  Only then may
+ * jobs be claimed for it.  The list is repeated as a heartbeat, since event
+ * streams lose events silently.  Any failure closes all of it and begins
+ * anew, with growing pauses; the tasks there wait meanwhile.
+ *
+ * Events are hints, lists are hints with everybody on them; what counts for a
+ * single container is inspect.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "backoff.h"
+#include "diagnosis.h"
+#include "executor_internal.h"
+#include "guc.h"
+
+#define ASK_TIMEOUT_MS 10000
+#define RETRY_BASE_MS 250
+#define RETRY_MAX_MS 15000
+/* The second list follows soon: the event stream may have begun a bit late. */
+#define SECOND_LIST_MS 1000
+/* A container that nobody claims stays this long before it is removed. */
+#define STRAY_GRACE_MS 60000
+#define PULL_STALL_MS 300000
+
+static void begin_connecting(CmExecHost *host);
+static void begin_list(CmExecHost *host);
+
+/* --- rows --- */
+
+CmExecHost *
+cm_hosts_find(int id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		if (host->id == id)
+			return host;
+	}
+	return NULL;
+}
+
+static void
+set_engine(CmExecHost *host, const char *connection_string)
+{
+	char		error[256];
+	char		hint[256];
+
+	memset(&host->engine, 0, sizeof(host->engine));
+	host->engine.http = cm_ex.http;
+	/* A pool of its own each time: old connections are not for a new address. */
+	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
+	host->connection_string = MemoryContextStrdup(host->context, connection_string);
+	if (!cm_endpoint_parse(connection_string, &host->engine.endpoint,
+						   error, sizeof(error), hint, sizeof(hint)))
+		elog(ERROR, "connection string of host \"%s\" is invalid: %s", host->name, error);
+}
+
+static CmExecHost *
+add_host(const CmHostRow *row)
+{
+	MemoryContext context = AllocSetContextCreate(cm_ex.context, "container_manager host",
+												  ALLOCSET_SMALL_SIZES);
+	CmExecHost *host = MemoryContextAllocZero(context, sizeof(CmExecHost));
+
+	host->context = context;
+	host->id = row->id;
+	host->name = MemoryContextStrdup(context, row->name);
+	dlist_init(&host->pulls);
+	set_engine(host, row->connection_string);
+	host->next_ms = cm_ex.now_ms;
+	dlist_push_tail(&cm_ex.hosts, &host->node);
+	return host;
+}
+
+static void
+drop_requests(CmExecHost *host)
+{
+	if (host->request != NULL)
+		cm_http_cancel(host->request);
+	if (host->events != NULL)
+		cm_http_cancel(host->events);
+	host->request = host->events = NULL;
+}
+
+static void
+apply_row(CmExecHost *host, const CmHostRow *row)
+{
+	host->is_configured = true;
+	host->is_active = row->is_active;
+	host->slots = row->slots;
+	host->weight = row->weight;
+	host->auto_pull_images = row->auto_pull_images;
+	if (strcmp(host->name, row->name) != 0)
+		host->name = MemoryContextStrdup(host->context, row->name);
+	if (strcmp(host->connection_string, row->connection_string) == 0)
+		return;
+	drop_requests(host);
+	host->connection++;
+	set_engine(host, row->connection_string);
+	host->phase = CM_HOST_AWAY;
+	host->failures = 0;
+	host->next_ms = cm_ex.now_ms;
+}
+
+static bool
+has_tasks(const CmExecHost *host)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.tasks)
+		if (dlist_container(CmTask, node, iter.cur)->host == host)
+			return true;
+	return false;
+}
+
+static void
+drop_host(CmExecHost *host)
+{
+	drop_requests(host);
+	dlist_delete(&host->node);
+	if (host->strays != NULL)
+		free(host->strays);
+	MemoryContextDelete(host->context);
+}
+
+void
+cm_hosts_apply_rows(const CmHostRow *rows, int n)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cm_ex.hosts)
+		dlist_container(CmExecHost, node, iter.cur)->is_configured = false;
+	for (int i = 0; i < n; i++)
+	{
+		CmExecHost *host = cm_hosts_find(rows[i].id);
+
+		apply_row(host ? host : add_host(&rows[i]), &rows[i]);
+	}
+	dlist_foreach_modify(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		if (!host->is_configured && !has_tasks(host) && dlist_is_empty(&host->pulls))
+			drop_host(host);
+	}
+	cm_ex.slots_changed = true;
+}
+
+CmCandidate *
+cm_hosts_candidates(int *n)
+{
+	CmCandidate *candidates;
+	dlist_iter	iter;
+	int			size = 0;
+
+	dlist_foreach(iter, &cm_ex.hosts)
+		size++;
+	candidates = palloc0(sizeof(CmCandidate) * Max(size, 1));
+	*n = 0;
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+		CmCandidate *candidate = &candidates[(*n)++];
+		dlist_iter	task_iter;
+
+		candidate->host_id = host->id;
+		candidate->can_take = host->is_configured && host->is_active &&
+			host->phase == CM_HOST_READY;
+		candidate->slots = host->slots;
+		candidate->weight = host->weight;
+		dlist_foreach(task_iter, &cm_ex.tasks)
+		{
+			CmTask	   *task = dlist_container(CmTask, node, task_iter.cur);
+
+			if (task->host == host && !task->is_recorded)
+				candidate->used++;
+		}
+	}
+	return candidates;
+}
+
+/* --- losing and finding it --- */
+
+static void
+note_state(CmExecHost *host, const char *error, const char *hint)
+{
+	if (strcmp(host->error, error) == 0 && strcmp(host->hint, hint) == 0 &&
+		(error[0] != '\0') == (host->away_since != 0))
+		return;
+	strlcpy(host->error, error, sizeof(host->error));
+	strlcpy(host->hint, hint, sizeof(host->hint));
+	host->state_changed = true;
+	cm_ex.db_wanted = true;
+}
+
+static void
+tell_tasks_host_lost(CmExecHost *host)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->host == host)
+			cm_task_note_host_lost(task);
+	}
+}
+
+/* Closes everything; the next try is made at once the first time. */
+static void
+lose_host(CmExecHost *host, const char *error, const char *hint)
+{
+	drop_requests(host);
+	note_state(host, error, hint);
+	if (host->away_since == 0)
+	{
+		host->away_since = GetCurrentTimestamp();
+		host->connection++;
+		ereport(LOG, (errmsg("container_manager: host \"%s\" does not answer: %s",
+							 host->name, error)));
+	}
+	host->phase = CM_HOST_AWAY;
+	host->next_ms = cm_ex.now_ms +
+		cm_backoff_delay_ms(++host->failures, RETRY_BASE_MS, RETRY_MAX_MS,
+							pg_prng_double(&pg_global_prng_state));
+	tell_tasks_host_lost(host);
+}
+
+/* A call of the host's own failed. */
+static void
+lose_host_by_fault(CmExecHost *host, CmHttpRequest *request, const CmFault *fault)
+{
+	CmDiagnosis diagnosis;
+
+	cm_diagnosis_make(&host->engine.endpoint, cm_http_outcome(request), fault, &diagnosis);
+	cm_http_finish(request);
+	lose_host(host, diagnosis.error, diagnosis.hint);
+}
+
+static void
+become_ready(CmExecHost *host)
+{
+	bool		was_away = host->away_since != 0;
+
+	host->phase = CM_HOST_READY;
+	host->failures = 0;
+	note_state(host, "", "");
+	if (was_away)
+		ereport(LOG, (errmsg("container_manager: host \"%s\" answers again", host->name)));
+	host->away_since = 0;
+	host->state_changed = true;
+	host->next_ms = cm_ex.now_ms + SECOND_LIST_MS;
+	cm_ex.db_wanted = true;
+	cm_ex.slots_changed = true;
+}
+
+/* --- events --- */
+
+static void
+take_events(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmEvent		event;
+
+	if (cm_http_status(request) != 200)
+		return;					/* an error message; its end comes soon */
+	if (host->phase == CM_HOST_SUBSCRIBING)
+		begin_list(host);
+	while (cm_engine_next_event(request, &event))
+	{
+		CmTask	   *task = cm_task_find(event.job_id, event.attempt);
+
+		if (task != NULL && task->host == host)
+			cm_task_note_event(task, &event);
+	}
+}
+
+static void
+note_events_ended(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmFault		fault;
+	bool		was_ready = host->phase == CM_HOST_READY;
+
+	host->events = NULL;
+	if (cm_engine_read_stream_end(request, &fault))
+		strlcpy(fault.message, "the engine closed the event stream", sizeof(fault.message));
+	cm_http_finish(request);
+	lose_host(host, fault.message, "");
+	if (was_ready)
+		host->next_ms = cm_ex.now_ms;
+}
+
+static void
+begin_events(CmExecHost *host)
+{
+	host->phase = CM_HOST_SUBSCRIBING;
+	host->events = cm_engine_begin_events(&host->engine, &cm_ex.identity,
+										  take_events, note_events_ended, host);
+	/* It must answer in good time, though the stream itself never ends. */
+	host->next_ms = cm_ex.now_ms + ASK_TIMEOUT_MS;
+}
+
+/* --- connecting --- */
+
+static void
+note_info(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmEngineInfo info;
+	CmFault		fault;
+
+	host->request = NULL;
+	if (!cm_engine_read_info(request, &info, &fault))
+	{
+		lose_host_by_fault(host, request, &fault);
+		return;
+	}
+	host->cpus = info.cpus;
+	host->memory_bytes = info.memory_bytes;
+	cm_http_finish(request);
+	begin_events(host);
+}
+
+static void
+note_version(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmVersion	version;
+	CmFault		fault;
+
+	host->request = NULL;
+	if (!cm_engine_read_version(request, &host->engine, &version, &fault))
+	{
+		lose_host_by_fault(host, request, &fault);
+		return;
+	}
+	strlcpy(host->engine_version, version.engine_version, sizeof(host->engine_version));
+	cm_http_finish(request);
+	host->request = cm_engine_begin_info(&host->engine, ASK_TIMEOUT_MS, note_info, host);
+	cm_ex.counters.http_requests++;
+}
+
+static void
+begin_connecting(CmExecHost *host)
+{
+	host->phase = CM_HOST_ASKING;
+	host->request = cm_engine_begin_version(&host->engine, ASK_TIMEOUT_MS, note_version, host);
+	cm_ex.counters.http_requests++;
+}
+
+/* --- lists --- */
+
+static CmStray *
+find_stray(CmStray *strays, int n, const char *id)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(strays[i].id, id) == 0)
+			return &strays[i];
+	return NULL;
+}
+
+/*
+ * Keeps what no task claims, with how long it has been so.  malloc'ed, since
+ * its size changes with every list.
+ */
+static void
+keep_strays(CmExecHost *host, const CmListed *listed, int n)
+{
+	CmStray    *kept = n > 0 ? malloc(sizeof(CmStray) * n) : NULL;
+	int			n_kept = 0;
+
+	for (int i = 0; kept != NULL && i < n; i++)
+	{
+		CmStray    *before;
+
+		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0 ||
+			cm_task_find(listed[i].labels.job_id, listed[i].labels.attempt) != NULL)
+			continue;
+		before = find_stray(host->strays, host->n_strays, listed[i].id);
+		memset(&kept[n_kept], 0, sizeof(CmStray));
+		strlcpy(kept[n_kept].id, listed[i].id, sizeof(kept[n_kept].id));
+		kept[n_kept].job_id = listed[i].labels.job_id;
+		kept[n_kept].attempt = listed[i].labels.attempt;
+		kept[n_kept].is_running = listed[i].state == CM_RUN_RUNNING;
+		kept[n_kept].is_known = before != NULL && before->is_known;
+		kept[n_kept].seen_since_ms = before ? before->seen_since_ms : cm_ex.now_ms;
+		n_kept++;
+	}
+	free(host->strays);
+	host->strays = kept;
+	host->n_strays = n_kept;
+	host->strays_are_new = true;
+	if (n_kept > 0)
+		cm_ex.db_wanted = true;
+}
+
+static const CmListed *
+find_listed(const CmListed *listed, int n, const CmTask *task)
+{
+	for (int i = 0; i < n; i++)
+		if (listed[i].labels.job_id == task->spec.job_id &&
+			listed[i].labels.attempt == task->spec.attempt &&
+			strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) == 0)
+			return &listed[i];
+	return NULL;
+}
+
+static void
+note_list(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmListed   *listed;
+	CmFault		fault;
+	int			n;
+	dlist_mutable_iter iter;
+
+	host->request = NULL;
+	if (!cm_engine_read_list(request, &listed, &n, &fault))
+	{
+		lose_host_by_fault(host, request, &fault);
+		return;
+	}
+	cm_http_finish(request);
+	host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
+	if (host->phase != CM_HOST_READY)
+		become_ready(host);
+	keep_strays(host, listed, n);
+	dlist_foreach_modify(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->host == host)
+			cm_task_note_listed(task, find_listed(listed, n, task));
+	}
+}
+
+static void
+begin_list(CmExecHost *host)
+{
+	if (host->phase != CM_HOST_READY)
+		host->phase = CM_HOST_LISTING;
+	host->list_begun_ms = cm_ex.now_ms;
+	host->request = cm_engine_begin_list(&host->engine, &cm_ex.identity, note_list, host);
+	cm_ex.counters.http_requests++;
+}
+
+void
+cm_host_suspect(CmExecHost *host)
+{
+	if (host->phase == CM_HOST_READY && host->request == NULL)
+		begin_list(host);
+}
+
+/* --- pulls --- */
+
+static void
+end_pull(CmPullUnderWay *pull, bool is_there, const char *error)
+{
+	dlist_mutable_iter iter;
+
+	dlist_delete(&pull->node);
+	dlist_foreach_modify(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->pull != pull)
+			continue;
+		task->pull = NULL;
+		cm_task_note_pulled(task, is_there, error);
+	}
+	pfree(pull->image);
+	pfree(pull);
+}
+
+static void
+note_image(CmHttpRequest *request, void *arg)
+{
+	CmPullUnderWay *pull = arg;
+	CmFault		fault;
+	bool		is_there = cm_engine_read_image(request, &fault);
+
+	pull->request = NULL;
+	cm_http_finish(request);
+	end_pull(pull, is_there, is_there ? "" : fault.message);
+}
+
+static void
+tell_progress(CmPullUnderWay *pull)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->pull == pull)
+			cm_task_set_detail(task, pull->pull.progress);
+	}
+}
+
+static void
+take_pull_progress(CmHttpRequest *request, void *arg)
+{
+	CmPullUnderWay *pull = arg;
+
+	if (cm_http_status(request) != 200)
+		return;
+	pull->last_progress_ms = cm_ex.now_ms;
+	cm_engine_read_pull_progress(request, &pull->pull);
+	tell_progress(pull);
+}
+
+static void
+note_pull_ended(CmHttpRequest *request, void *arg)
+{
+	CmPullUnderWay *pull = arg;
+	CmFault		fault;
+	bool		is_good = cm_engine_read_stream_end(request, &fault);
+
+	if (is_good)
+		cm_engine_read_pull_progress(request, &pull->pull);
+	pull->request = NULL;
+	cm_http_finish(request);
+	if (!is_good)
+		end_pull(pull, false, fault.message);
+	else if (pull->pull.error[0] != '\0')
+		end_pull(pull, false, pull->pull.error);
+	else
+	{
+		/* An engine may end the stream well and yet have no image. */
+		pull->request = cm_engine_begin_image(&pull->host->engine, pull->image, note_image, pull);
+		cm_ex.counters.http_requests++;
+	}
+}
+
+void
+cm_host_pull(CmExecHost *host, CmTask *task)
+{
+	CmPullUnderWay *pull;
+	dlist_iter	iter;
+
+	cm_task_set_detail(task, "pulling");
+	dlist_foreach(iter, &host->pulls)
+	{
+		pull = dlist_container(CmPullUnderWay, node, iter.cur);
+		if (strcmp(pull->image, task->spec.image) == 0)
+		{
+			task->pull = pull;
+			return;
+		}
+	}
+	pull = MemoryContextAllocZero(host->context, sizeof(CmPullUnderWay));
+	pull->host = host;
+	pull->image = MemoryContextStrdup(host->context, task->spec.image);
+	pull->last_progress_ms = cm_ex.now_ms;
+	dlist_push_tail(&host->pulls, &pull->node);
+	task->pull = pull;
+	pull->request = cm_engine_begin_pull(&host->engine, pull->image,
+										 take_pull_progress, note_pull_ended, pull);
+	cm_ex.counters.http_requests++;
+}
+
+/* A pull that nobody waits for any more is ended. */
+void
+cm_host_leave_pull(CmTask *task)
+{
+	CmPullUnderWay *pull = task->pull;
+	dlist_iter	iter;
+
+	task->pull = NULL;
+	if (pull == NULL)
+		return;
+	dlist_foreach(iter, &cm_ex.tasks)
+		if (dlist_container(CmTask, node, iter.cur)->pull == pull)
+			return;
+	if (pull->request != NULL)
+		cm_http_cancel(pull->request);
+	dlist_delete(&pull->node);
+	pfree(pull->image);
+	pfree(pull);
+}
+
+static void
+end_stalled_pulls(CmExecHost *host)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &host->pulls)
+	{
+		CmPullUnderWay *pull = dlist_container(CmPullUnderWay, node, iter.cur);
+
+		if (cm_ex.now_ms - pull->last_progress_ms < PULL_STALL_MS)
+			continue;
+		if (pull->request != NULL)
+			cm_http_cancel(pull->request);
+		end_pull(pull, false, "no progress for five minutes");
+	}
+}
+
+/* --- the clock --- */
+
+static void
+tick_host(CmExecHost *host)
+{
+	end_stalled_pulls(host);
+	if (cm_ex.now_ms < host->next_ms)
+		return;
+	switch (host->phase)
+	{
+		case CM_HOST_AWAY:
+			if (host->is_configured || has_tasks(host))
+				begin_connecting(host);
+			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
+			break;
+		case CM_HOST_ASKING:
+		case CM_HOST_LISTING:
+			/* The requests have time limits of their own. */
+			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
+			break;
+		case CM_HOST_SUBSCRIBING:
+			lose_host(host, "the engine does not open its event stream", "");
+			break;
+		case CM_HOST_READY:
+			host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
+			cm_host_suspect(host);
+			break;
+	}
+}
+
+int64
+cm_hosts_tick(void)
+{
+	int64		next_ms = 0;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		tick_host(host);
+		if (next_ms == 0 || host->next_ms < next_ms)
+			next_ms = host->next_ms;
+	}
+	return next_ms;
+}
+
+/* --- containers that nobody claims --- */
+
+static void
+note_stray_removed(CmHttpRequest *request, void *arg)
+{
+	CmFault		fault;
+
+	if (!cm_engine_read_remove(request, &fault))
+		ereport(LOG, (errmsg("container_manager: could not remove a leftover container: %s",
+							 fault.message)));
+	cm_http_finish(request);
+}
+
+static void
+remove_stray(CmExecHost *host, const CmStray *stray)
+{
+	ereport(LOG, (errmsg("container_manager: removing leftover container of job %lld, attempt %d, on host \"%s\"",
+						 (long long) stray->job_id, stray->attempt, host->name)));
+	cm_engine_begin_remove(&host->engine, stray->id, stray->is_running,
+						   note_stray_removed, host);
+	cm_ex.counters.http_requests++;
+}
+
+/* attempt: as cm_store_look_up_jobs() tells it.  True: it was dealt with. */
+static bool
+judge_stray(CmExecHost *host, CmStray *stray, int attempt)
+{
+	if (attempt == 0 || attempt > stray->attempt)
+	{
+		remove_stray(host, stray);
+		return true;
+	}
+	if (attempt > 0)
+		return false;			/* of a job under way: its task will see it */
+	if (stray->is_running)
+	{
+		if (!stray->is_known)
+			ereport(WARNING,
+					(errmsg("container of an unknown job %lld runs on host \"%s\"",
+							(long long) stray->job_id, host->name),
+					 errdetail("Container %s bears this database's epoch, but there is no such job.", stray->id),
+					 errhint("Stop it by hand when it is not wanted; it is then removed.")));
+		stray->is_known = true;
+		return false;
+	}
+	if (cm_ex.now_ms - stray->seen_since_ms < STRAY_GRACE_MS)
+		return false;
+	remove_stray(host, stray);
+	return true;
+}
+
+void
+cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
+{
+	int			n = 0;
+
+	for (int i = 0; i < host->n_strays; i++)
+	{
+		CmStray		stray = host->strays[i];
+
+		if (!judge_stray(host, &stray, attempts[i]))
+			host->strays[n++] = stray;
+	}
+	host->n_strays = n;
+	host->strays_are_new = false;
+}
+
+/* --- the extension was dropped --- */
+
+/* A create that was under way may still bring one: so long it is looked for. */
+#define PURGE_SURE_MS 3000
+
+static void note_purge_list(CmHttpRequest *request, void *arg);
+
+static void
+begin_purge_list(CmExecHost *host)
+{
+	host->phase = CM_HOST_LISTING;
+	host->list_begun_ms = cm_ex.now_ms;
+	host->request = cm_engine_begin_list(&host->engine, &cm_ex.identity, note_purge_list, host);
+}
+
+static void
+note_purge_removed(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmFault		fault;
+
+	(void) cm_engine_read_remove(request, &fault);
+	cm_http_finish(request);
+	if (--host->n_starting == 0)
+		begin_purge_list(host);
+}
+
+static void
+note_purge_list(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmListed   *listed;
+	CmFault		fault;
+	int			n;
+
+	host->request = NULL;
+	if (!cm_engine_read_list(request, &listed, &n, &fault))
+		n = 0;
+	cm_http_finish(request);
+	host->phase = CM_HOST_AWAY;
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0)
+			continue;
+		host->phase = CM_HOST_LISTING;
+		host->n_starting++;
+		cm_engine_begin_remove(&host->engine, listed[i].id, true, note_purge_removed, host);
+	}
+}
+
+void
+cm_hosts_begin_purge(void)
+{
+	dlist_iter	iter;
+
+	ereport(LOG, (errmsg("container_manager: the extension was dropped; its containers are being removed")));
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		drop_requests(host);
+		host->n_starting = 0;
+		host->next_ms = cm_ex.now_ms + PURGE_SURE_MS;
+		host->phase = CM_HOST_AWAY;
+		if (host->engine.api_minor != 0)
+			begin_purge_list(host);
+	}
+}
+
+bool
+cm_hosts_purge_is_done(void)
+{
+	bool		is_done = true;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		if (host->phase == CM_HOST_AWAY &&
+			(host->engine.api_minor == 0 || cm_ex.now_ms >= host->next_ms))
+			continue;
+		is_done = false;
+		if (host->phase == CM_HOST_AWAY && cm_ex.now_ms - host->list_begun_ms >= 500)
+			begin_purge_list(host);
+	}
+	return is_done;
+}

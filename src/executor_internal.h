@@ -1,0 +1,302 @@
+/*
+ * executor_internal.h
+ *		What the executor's files share.
+ *
+ * Floor 4, for executor*.c only.  There is one executor in a process: cm_ex.
+ *
+ * All work hangs on three kinds of things: hosts (a connection each, in
+ * executor_hosts.c), tasks (an attempt each, executor_tasks.c, with its output
+ * in executor_logs.c) and the turn's transaction (executor_db.c).  Whatever
+ * happens to a task ends in cm_task_step(), which asks the lifecycle what
+ * follows.
+ */
+#ifndef CM_EXECUTOR_INTERNAL_H
+#define CM_EXECUTOR_INTERNAL_H
+
+#include "postgres.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+
+#include "engine.h"
+#include "executor.h"
+#include "lifecycle.h"
+#include "logstream.h"
+#include "shmem.h"
+#include "store.h"
+
+/*
+ * Starts in flight per host.  An engine gets slower when it starts more at
+ * once: measured on two cores, 7.6 jobs a second at 4 and 5.7 at 16.
+ */
+#define CM_STARTS_IN_FLIGHT 4
+
+/* Output is stored when it is this old, or this much. */
+#define CM_LOG_FLUSH_MS 200
+#define CM_LOG_FLUSH_BYTES (512 * 1024)
+/* A task with this much output in memory stops reading until it is stored. */
+#define CM_LOG_HIGH_BYTES (4 * 1024 * 1024)
+
+/* --- hosts --- */
+
+typedef enum CmHostPhase
+{
+	CM_HOST_AWAY,				/* not connected; next try at next_ms */
+	CM_HOST_ASKING,				/* GET /version, then /info, is under way */
+	CM_HOST_SUBSCRIBING,		/* the event stream is being opened */
+	CM_HOST_LISTING,			/* the first full list is under way */
+	CM_HOST_READY
+} CmHostPhase;
+
+/* A container that no task claims, as last listed. */
+typedef struct CmStray
+{
+	char		id[CM_CONTAINER_ID_LEN + 1];
+	int64		job_id;
+	int			attempt;
+	bool		is_running;
+	bool		is_known;		/* looked up, and left alone */
+	int64		seen_since_ms;
+} CmStray;
+
+/* A pull that tasks wait for. */
+typedef struct CmPullUnderWay
+{
+	dlist_node	node;
+	struct CmExecHost *host;
+	char	   *image;
+	CmHttpRequest *request;
+	CmPull		pull;
+	int64		last_progress_ms;
+} CmPullUnderWay;
+
+typedef struct CmExecHost
+{
+	dlist_node	node;
+	MemoryContext context;
+	int			id;
+	char	   *name;
+	char	   *connection_string;
+	CmEngine	engine;
+	bool		is_configured;	/* its row is there */
+	bool		is_active;
+	int			slots;
+	int			weight;
+	bool		auto_pull_images;
+
+	CmHostPhase phase;
+	CmHttpRequest *request;		/* version, info or list */
+	CmHttpRequest *events;
+	int64		list_begun_ms;
+	int64		next_ms;		/* next try, or next list */
+	int			failures;
+	int			connection;		/* counts connections lost */
+	TimestampTz away_since;		/* 0: it is there */
+
+	bool		state_changed;	/* what follows is to be recorded */
+	char		engine_version[64];
+	int			cpus;
+	int64		memory_bytes;
+	char		error[512];
+	char		hint[512];
+
+	int			n_starting;		/* tasks that hold one of its start slots */
+	dlist_head	pulls;
+	CmStray    *strays;
+	int			n_strays;
+	bool		strays_are_new; /* not looked up since the last list */
+} CmExecHost;
+
+/* --- tasks --- */
+
+/* The output of one attempt. */
+typedef struct CmTaskLogs
+{
+	/* what is stored or about to be */
+	int64		n_records;
+	int64		hash;			/* over all of them */
+	int64		n_bytes;
+	int			seq[2];			/* next chunk per stream */
+	bool		incomplete;
+	bool		is_full;		/* over max_log_size: no more is kept */
+
+	/* what waits for the next transaction */
+	StringInfoData numbers[2];	/* int64 each */
+	StringInfoData times[2];	/* int64 */
+	StringInfoData lengths[2];	/* int32 */
+	StringInfoData bytes[2];
+	int64		waiting_since_ms;	/* 0: nothing waits */
+	bool		drop_stored;	/* what is stored is to be replaced */
+
+	/* the reading that is under way */
+	CmHttpRequest *request;
+	CmLogStream stream;
+	bool		is_following;
+	bool		is_over;		/* the request is done, bytes may be unread */
+	int64		to_skip;		/* records that are stored already */
+	int64		skipped_hash;
+	int64		n_read;			/* records read in all */
+	bool		mismatch;		/* what was skipped is not what is stored */
+	bool		was_replaced;
+	int			n_tries;
+} CmTaskLogs;
+
+typedef struct CmTask
+{
+	dlist_node	node;
+	MemoryContext context;
+	CmJobSpec	spec;
+	CmProblem  *problem;
+	CmExecHost *host;
+	char	   *container_name;
+	char		container_id[CM_CONTAINER_ID_LEN + 1];	/* "": not known */
+	TimestampTz claimed_at;
+	TimestampTz started_at;
+
+	CmSituation s;
+	CmDecision	end;			/* of a job whose end is being recorded */
+	int64		wake_ms;		/* 0: not by time */
+	bool		is_ending;		/* output is read, then the end is recorded */
+	bool		wants_output;	/* ... and it is not read yet */
+	bool		is_recorded;	/* ... and it was */
+	bool		holds_start_slot;
+	bool		waits_for_slot;
+	bool		waits_for_id;	/* saved, not yet committed */
+	bool		look_again;		/* something happened: inspect */
+	bool		image_pulled;
+	bool		saw_start;		/* an event told that it was started */
+	bool		is_signalling;	/* a signal of ours is under way */
+	bool		settling;		/* removed unstarted; events may still come */
+	CmReason	start_refusal;	/* the engine's answer, inspect to confirm it */
+	int			connection;		/* of the host when it was started */
+	int			n_looks;		/* inspects that an unsure start has had */
+	int			n_failures;		/* of calls in a row */
+	int64		created_ms;		/* when its container was made; 0: not by us */
+	int64		follow_ms;		/* when to begin following its output */
+
+	CmHttpRequest *request;		/* the one call in flight */
+	CmPullUnderWay *pull;		/* or what it waits for */
+	CmInspect	seen;			/* of an exited container */
+	TimestampTz engine_started_at;
+	TimestampTz engine_finished_at;
+	char	   *error;			/* of a refusal */
+	char	   *error_detail;
+	char	   *error_hint;
+	char	   *detail;			/* what the row says, or should */
+	bool		detail_changed;
+	CmTaskLogs	logs;
+} CmTask;
+
+/* A transition that waits for the next transaction. */
+typedef struct CmWaitingRecord
+{
+	dlist_node	node;
+	MemoryContext context;
+	CmTask	   *task;
+	CmRecord	record;
+	bool		is_plain;		/* stripped of what might not be storable */
+} CmWaitingRecord;
+
+/* --- the executor --- */
+
+typedef struct CmExecutor
+{
+	CmHttp	   *http;
+	CmIdentity	identity;
+	Oid			extension;
+	MemoryContext context;		/* for as long as the process lives */
+	MemoryContext turn_context; /* reset every turn */
+	dlist_head	hosts;
+	dlist_head	tasks;
+	dlist_head	records;
+	int64		now_ms;			/* when this turn began */
+
+	/* the database's side */
+	bool		db_wanted;		/* there is something to record or to take */
+	bool		slots_changed;	/* a slot became free, or a host usable */
+	int64		db_not_before_ms;	/* after an error, or a lock in the way */
+	int64		next_poll_ms;
+	int64		next_due_ms;	/* the next run_at or expiry; 0: none */
+	int			db_failures;
+	int			careful_turns;	/* steps go into transactions of their own */
+	int64		hosts_mark;
+	bool		hosts_loaded;
+	bool		has_ready;		/* pending jobs that found no slot */
+	int64		publish_check_ms;
+	bool		is_dropped;
+	CmExecutorCounters counters;
+} CmExecutor;
+
+extern CmExecutor cm_ex;
+
+/* executor.c */
+extern int64 cm_executor_now_ms(void);
+
+/* executor_hosts.c */
+extern void cm_hosts_apply_rows(const CmHostRow *rows, int n);
+extern CmExecHost *cm_hosts_find(int id);
+/* What is due by the clock; returns the next time that anything is. */
+extern int64 cm_hosts_tick(void);
+/* Something went wrong with a call: look whether the host is still there. */
+extern void cm_host_suspect(CmExecHost *host);
+extern void cm_host_pull(CmExecHost *host, CmTask *task);
+extern void cm_host_leave_pull(CmTask *task);
+/* For placement: an array of the hosts, in the current context. */
+extern CmCandidate *cm_hosts_candidates(int *n);
+/* What the database knows of the host's strays; removes those that may go. */
+extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
+/* Removes all our containers from all hosts that answer. */
+extern void cm_hosts_begin_purge(void);
+extern bool cm_hosts_purge_is_done(void);
+
+/* executor_tasks.c */
+extern CmTask *cm_task_new(const CmTaken *taken, bool is_recovered);
+extern void cm_task_step(CmTask *task);
+/* Releases everything it holds; the task is gone then. */
+extern void cm_task_free(CmTask *task);
+extern CmTask *cm_task_find(int64 job_id, int attempt);
+extern void cm_task_cancel(CmTask *task);
+/* The host's full list says this of the task; NULL: it is not on it. */
+extern void cm_task_note_listed(CmTask *task, const CmListed *listed);
+extern void cm_task_note_event(CmTask *task, const CmEvent *event);
+extern void cm_task_note_pulled(CmTask *task, bool is_there, const char *error);
+extern void cm_task_note_host_lost(CmTask *task);
+extern void cm_task_set_detail(CmTask *task, const char *detail);
+/* A record of it was committed. */
+extern void cm_task_note_recorded(CmTask *task, const CmRecord *record);
+/* Its output has been read, as far as it can be. */
+extern void cm_task_note_output_read(CmTask *task);
+extern void cm_task_give_start_slots(CmExecHost *host);
+extern int64 cm_tasks_tick(void);
+
+/* executor_words.c */
+/* Says why the attempt ended as it did: error, hint, and the engine's words
+ * (detail), each NULL where there is nothing to say; in the turn's context. */
+extern void cm_words_of_end(const CmTask *task, const CmDecision *end, CmRecord *record);
+/* What to do about an engine's refusal, or NULL. */
+extern const char *cm_words_hint_of_refusal(const CmFault *fault);
+
+/* executor_spec.c */
+extern void cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context);
+
+/* executor_logs.c */
+extern void cm_logs_init(CmTaskLogs *logs, const CmTaken *taken);
+extern void cm_logs_free(CmTaskLogs *logs);
+extern void cm_logs_follow(CmTask *task);
+/* Reads what is there to the end; then cm_task_note_output_read(). */
+extern void cm_logs_collect(CmTask *task);
+extern void cm_logs_stop(CmTask *task);
+extern bool cm_logs_are_waiting(const CmTask *task);
+/* In a transaction: stores what waits; false: it cannot be stored now. */
+extern bool cm_logs_store(CmTask *task, int *seq);
+/* After its commit. */
+extern void cm_logs_note_stored(CmTask *task, const int *seq);
+
+/* executor_db.c */
+extern void cm_db_open(void);
+extern void cm_db_record(CmTask *task, const CmRecord *record);
+extern void cm_db_forget_task(CmTask *task);
+/* When the next transaction is due by the clock, or by what waits. */
+extern int64 cm_db_next_ms(void);
+extern void cm_db_turn(uint32 wake_flags);
+
+#endif							/* CM_EXECUTOR_INTERNAL_H */

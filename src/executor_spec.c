@@ -1,0 +1,69 @@
+/*
+ * executor_spec.c
+ *		A task's own copy of its definition: what was claimed lives only as
+ *		long as the turn.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "executor_internal.h"
+
+static const char *
+copy_text(const char *text, MemoryContext context)
+{
+	return text == NULL ? NULL : MemoryContextStrdup(context, text);
+}
+
+static void
+copy_words(CmWords *to, const CmWords *from, MemoryContext context)
+{
+	*to = *from;
+	to->words = MemoryContextAllocZero(context, sizeof(char *) * Max(from->count, 1));
+	for (int i = 0; i < from->count; i++)
+		to->words[i] = copy_text(from->words[i], context);
+}
+
+static const CmPair *
+copy_pairs(const CmPair *from, int n, MemoryContext context)
+{
+	CmPair	   *to = MemoryContextAlloc(context, sizeof(CmPair) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		to[i].name = copy_text(from[i].name, context);
+		to[i].value = copy_text(from[i].value, context);
+	}
+	return to;
+}
+
+static const CmTmpfs *
+copy_tmpfs(const CmTmpfs *from, int n, MemoryContext context)
+{
+	CmTmpfs    *to = MemoryContextAlloc(context, sizeof(CmTmpfs) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		to[i].target = copy_text(from[i].target, context);
+		to[i].size_mb = from[i].size_mb;
+	}
+	return to;
+}
+
+void
+cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
+{
+	*to = *from;
+	to->namespace_name = copy_text(from->namespace_name, context);
+	to->name = copy_text(from->name, context);
+	to->image = copy_text(from->image, context);
+	to->command = copy_text(from->command, context);
+	copy_words(&to->args, &from->args, context);
+	copy_words(&to->entrypoint, &from->entrypoint, context);
+	to->environment = copy_pairs(from->environment, from->n_environment, context);
+	to->labels = copy_pairs(from->labels, from->n_labels, context);
+	to->working_directory = copy_text(from->working_directory, context);
+	to->run_as = copy_text(from->run_as, context);
+	to->network = copy_text(from->network, context);
+	to->tmpfs = copy_tmpfs(from->tmpfs, from->n_tmpfs, context);
+}

@@ -1,0 +1,399 @@
+/*
+ * store.c
+ *		The executor's transactions, what it must know of the database it works
+ *		for, and the hosts.
+ *
+ * The executor never waits for a lock: a user may hold one for hours.  Table
+ * locks are taken conditionally at the start of a turn's transaction, rows
+ * are skipped when locked, and what could not be recorded is kept in memory
+ * and tried again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "store.h"
+#include "store_sql.h"
+
+bool		cm_store_is_publishing = false;
+
+static MemoryContext caller_context = NULL;
+static uint64 n_transactions = 0;
+
+/* The extension as it was found; its schema's name, quoted. */
+static Oid	extension_oid = InvalidOid;
+static char *extension_schema = NULL;
+
+/* Tables that a turn touches, and how. */
+typedef struct LockedTable
+{
+	const char *schema;			/* NULL: the extension's */
+	const char *name;
+	LOCKMODE	mode;
+	Oid			relation;
+} LockedTable;
+
+static LockedTable locked_tables[] = {
+	{NULL, "cm_jobs", RowExclusiveLock, InvalidOid},
+	{NULL, "cm_job_events", RowExclusiveLock, InvalidOid},
+	{NULL, "cm_job_attempts", RowExclusiveLock, InvalidOid},
+	{NULL, "cm_hosts", AccessShareLock, InvalidOid},
+	{"cm_internal", "queue", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
+	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
+};
+
+void
+cm_store_begin(void)
+{
+	caller_context = CurrentMemoryContext;
+	n_transactions++;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_connect();
+	pgstat_report_activity(STATE_RUNNING, "container_manager: recording and taking jobs");
+	MemoryContextSwitchTo(caller_context);
+}
+
+static void
+report_idle(void)
+{
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(caller_context);
+}
+
+void
+cm_store_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	report_idle();
+}
+
+void
+cm_store_abort(void)
+{
+	if (IsTransactionState())
+		AbortCurrentTransaction();
+	report_idle();
+}
+
+uint64
+cm_store_n_transactions(void)
+{
+	return n_transactions;
+}
+
+const char *
+cm_sql_schema(void)
+{
+	return extension_schema;
+}
+
+/* --- who we are --- */
+
+static void
+become_a_copy(void)
+{
+	static CmSql new_epoch = {
+		"UPDATE cm_internal.identity SET epoch = gen_random_uuid(), incarnation = 1,"
+		" database_oid = $1, system_identifier = (SELECT system_identifier FROM pg_control_system())",
+		1, {OIDOID}, NULL
+	};
+	static CmSql calm_jobs = {
+		"UPDATE @extschema@.cm_jobs SET updated_at = clock_timestamp(),"
+		" detail = 'copied with the database; does not run here'"
+		" WHERE id IN (SELECT job_id FROM cm_internal.queue)",
+		0, {0}, NULL
+	};
+	static CmSql empty_queue = {"DELETE FROM cm_internal.queue", 0, {0}, NULL};
+	static CmSql empty_requests = {"DELETE FROM cm_internal.requests", 0, {0}, NULL};
+	Datum		database = ObjectIdGetDatum(MyDatabaseId);
+
+	cm_sql_run(&new_epoch, &database, NULL);
+	cm_sql_run(&calm_jobs, NULL, NULL);
+	cm_sql_run(&empty_queue, NULL, NULL);
+	cm_sql_run(&empty_requests, NULL, NULL);
+	ereport(LOG,
+			(errmsg("container_manager: database \"%s\" is a copy of another one",
+					get_database_name(MyDatabaseId)),
+			 errdetail("It gets an epoch of its own; unfinished jobs that came along do not run here.")));
+}
+
+static void
+load_identity(CmIdentity *identity)
+{
+	static CmSql load = {
+		"SELECT i.epoch::text, i.incarnation, i.database_oid::int8,"
+		" i.system_identifier, s.system_identifier"
+		" FROM cm_internal.identity i, pg_control_system() s",
+		0, {0}, NULL
+	};
+	static CmSql upgraded = {
+		"UPDATE cm_internal.identity SET system_identifier ="
+		" (SELECT system_identifier FROM pg_control_system())",
+		0, {0}, NULL
+	};
+
+	if (cm_sql_run(&load, NULL, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("table cm_internal.identity does not have exactly one row"),
+				 errhint("Drop the extension and create it anew.")));
+	if ((Oid) cm_sql_int64(0, 3, 0) != MyDatabaseId)
+	{
+		become_a_copy();
+		cm_sql_run(&load, NULL, NULL);
+	}
+	else if (cm_sql_int64(0, 4, 0) != cm_sql_int64(0, 5, 0))
+	{
+		cm_sql_run(&upgraded, NULL, NULL);
+		cm_sql_run(&load, NULL, NULL);
+	}
+	strlcpy(identity->epoch, cm_sql_text(0, 1), sizeof(identity->epoch));
+	identity->incarnation = cm_sql_int32(0, 2, 1);
+}
+
+static bool
+find_schema(Oid extension)
+{
+	static const char *query =
+		"SELECT extnamespace::int8 FROM pg_catalog.pg_extension WHERE oid = $1";
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(extension)};
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			schema;
+
+	SPI_execute_with_args(query, 1, types, values, NULL, true, 1);
+	MemoryContextSwitchTo(caller);
+	if (SPI_processed != 1)
+		return false;
+	schema = (Oid) cm_sql_int64(0, 1, 0);
+	extension_schema = MemoryContextStrdup(TopMemoryContext,
+										   quote_identifier(get_namespace_name(schema)));
+	for (int i = 0; i < lengthof(locked_tables); i++)
+	{
+		LockedTable *table = &locked_tables[i];
+		Oid			in = table->schema ? get_namespace_oid(table->schema, false) : schema;
+
+		table->relation = get_relname_relid(table->name, in);
+	}
+	return true;
+}
+
+bool
+cm_store_open(CmIdentity *identity, Oid *extension)
+{
+	extension_oid = get_extension_oid("container_manager", true);
+	*extension = extension_oid;
+	if (!OidIsValid(extension_oid) || !find_schema(extension_oid))
+		return false;
+	load_identity(identity);
+	return true;
+}
+
+bool
+cm_store_is_open(void)
+{
+	return get_extension_oid("container_manager", true) == extension_oid;
+}
+
+/* --- locks --- */
+
+static int
+read_pids(uint64 n_rows, int *pids, int max_pids)
+{
+	int			n = Min(n_rows, (uint64) max_pids);
+
+	for (int i = 0; i < n; i++)
+		pids[i] = cm_sql_int32(i, 1, 0);
+	return n;
+}
+
+static int
+find_table_blockers(Oid relation, int *pids, int max_pids)
+{
+	static CmSql find = {
+		"SELECT DISTINCT pid FROM pg_catalog.pg_locks"
+		" WHERE locktype = 'relation' AND relation = $1 AND pid <> pg_backend_pid()"
+		" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+		" AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+		" ORDER BY pid",
+		1, {OIDOID}, NULL
+	};
+	Datum		value = ObjectIdGetDatum(relation);
+
+	return read_pids(cm_sql_run(&find, &value, NULL), pids, max_pids);
+}
+
+bool
+cm_store_try_lock(const char **table, int *pids, int max_pids, int *n_pids)
+{
+	for (int i = 0; i < lengthof(locked_tables); i++)
+	{
+		const LockedTable *wanted = &locked_tables[i];
+
+		if (!OidIsValid(wanted->relation) ||
+			ConditionalLockRelationOid(wanted->relation, wanted->mode))
+			continue;
+		*table = wanted->name;
+		*n_pids = find_table_blockers(wanted->relation, pids, max_pids);
+		return false;
+	}
+	return true;
+}
+
+int
+cm_store_row_blockers(int64 job_id, int *pids, int max_pids)
+{
+	static CmSql find_exact = {
+		"SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l"
+		" WHERE l.locktype = 'transactionid' AND l.granted AND l.pid <> pg_backend_pid()"
+		" AND l.transactionid IN (SELECT xmax FROM @extschema@.cm_jobs WHERE id = $1"
+		" UNION ALL SELECT xmax FROM cm_internal.queue WHERE job_id = $1)",
+		1, {INT8OID}, NULL
+	};
+	/* Several share the lock: whoever locked any row of the table. */
+	static CmSql find_any = {
+		"SELECT DISTINCT pid FROM pg_catalog.pg_locks"
+		" WHERE locktype = 'relation' AND relation = $1 AND pid <> pg_backend_pid()"
+		" AND mode IN ('RowShareLock', 'RowExclusiveLock')",
+		1, {OIDOID}, NULL
+	};
+	Datum		value = Int64GetDatum(job_id);
+	int			n = read_pids(cm_sql_run(&find_exact, &value, NULL), pids, max_pids);
+
+	if (n > 0)
+		return n;
+	value = ObjectIdGetDatum(locked_tables[0].relation);
+	return read_pids(cm_sql_run(&find_any, &value, NULL), pids, max_pids);
+}
+
+/* --- hosts --- */
+
+CmHostRow *
+cm_store_load_hosts(int *n)
+{
+	static CmSql load = {
+		"SELECT h.id, h.name, h.connection_string, h.is_active AND d.host_name IS NULL,"
+		" h.max_concurrent_jobs, h.weight, h.auto_pull_images"
+		" FROM @extschema@.cm_hosts h"
+		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
+		" ORDER BY h.id",
+		0, {0}, NULL
+	};
+	CmHostRow  *hosts;
+
+	*n = (int) cm_sql_run(&load, NULL, NULL);
+	hosts = palloc0(sizeof(CmHostRow) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		hosts[i].id = cm_sql_int32(i, 1, 0);
+		hosts[i].name = cm_sql_text(i, 2);
+		hosts[i].connection_string = cm_sql_text(i, 3);
+		hosts[i].is_active = cm_sql_bool(i, 4);
+		hosts[i].slots = cm_sql_int32(i, 5, 0);
+		hosts[i].weight = cm_sql_int32(i, 6, 1);
+		hosts[i].auto_pull_images = cm_sql_bool(i, 7);
+	}
+	return hosts;
+}
+
+static Datum
+make_text(const char *utf8, char *null)
+{
+	*null = utf8 == NULL ? 'n' : ' ';
+	return utf8 == NULL ? (Datum) 0 : CStringGetTextDatum(cm_store_text_from_utf8(utf8));
+}
+
+void
+cm_store_save_host_state(const CmHostState *state)
+{
+	static CmSql save = {
+		"INSERT INTO cm_internal.host_states AS s (host_id, state, last_seen, engine_version,"
+		" api_version, cpus, memory_bytes, error, hint)"
+		" SELECT $1, $2, CASE WHEN $2 = 'healthy' THEN clock_timestamp() END, $3, $4, $5, $6, $7, $8"
+		" WHERE EXISTS (SELECT FROM @extschema@.cm_hosts WHERE id = $1)"
+		" ON CONFLICT (host_id) DO UPDATE SET state = excluded.state,"
+		" since = CASE WHEN s.state = excluded.state THEN s.since ELSE clock_timestamp() END,"
+		" last_seen = coalesce(excluded.last_seen, s.last_seen),"
+		" engine_version = coalesce(excluded.engine_version, s.engine_version),"
+		" api_version = coalesce(excluded.api_version, s.api_version),"
+		" cpus = coalesce(excluded.cpus, s.cpus),"
+		" memory_bytes = coalesce(excluded.memory_bytes, s.memory_bytes),"
+		" error = excluded.error, hint = excluded.hint",
+		8, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID}, NULL
+	};
+	char		nulls[9] = "        ";
+	Datum		values[8];
+
+	values[0] = Int32GetDatum(state->host_id);
+	values[1] = make_text(state->state, &nulls[1]);
+	values[2] = make_text(state->engine_version, &nulls[2]);
+	values[3] = make_text(state->api_version[0] ? state->api_version : NULL, &nulls[3]);
+	values[4] = Int32GetDatum(state->cpus);
+	nulls[4] = state->cpus > 0 ? ' ' : 'n';
+	values[5] = Int64GetDatum(state->memory_bytes);
+	nulls[5] = state->memory_bytes > 0 ? ' ' : 'n';
+	values[6] = make_text(state->error, &nulls[6]);
+	values[7] = make_text(state->hint, &nulls[7]);
+	cm_sql_run(&save, values, nulls);
+}
+
+/* --- is there work? --- */
+
+void
+cm_store_poll(CmPoll *poll)
+{
+	static CmSql look = {
+		"SELECT (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
+		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains),"
+		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_due),"
+		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
+		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"
+		" EXISTS (SELECT FROM cm_internal.requests),"
+		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
+		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL))",
+		0, {0}, NULL
+	};
+	bool		is_null;
+	Datum		next_at;
+
+	cm_sql_run(&look, NULL, NULL);
+	poll->hosts_mark = cm_sql_int64(0, 1, 0);
+	poll->has_ready = cm_sql_bool(0, 2);
+	poll->has_due = cm_sql_bool(0, 3);
+	poll->has_expired = cm_sql_bool(0, 4);
+	poll->has_requests = cm_sql_bool(0, 5);
+	next_at = cm_sql_datum(0, 6, &is_null);
+	poll->next_at = is_null ? DT_NOEND : DatumGetTimestampTz(next_at);
+}
+
+bool
+cm_store_may_publish(void)
+{
+	static CmSql usage = {
+		"SELECT pg_notification_queue_usage() < 0.9", 0, {0}, NULL
+	};
+
+	return cm_sql_run(&usage, NULL, NULL) == 1 && cm_sql_bool(0, 1);
+}

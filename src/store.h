@@ -1,0 +1,239 @@
+/*
+ * store.h
+ *		The executor's side of the tables: the only place, with the functions
+ *		that users call, where SQL stands.
+ *
+ * Floor 3.  Everything here runs inside a transaction that cm_store_begin
+ * opened; errors are thrown, and whoever opened the transaction aborts it.
+ * Text that leaves the tables is UTF-8, text that goes in is converted to the
+ * database's encoding, whatever bytes an engine sent.  Results are allocated
+ * in the current memory context.
+ */
+#ifndef CM_STORE_H
+#define CM_STORE_H
+
+#include "postgres.h"
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "datatype/timestamp.h"
+
+#include "engine.h"
+#include "jobspec.h"
+#include "lifecycle.h"
+#include "placement.h"
+#include "policy.h"
+
+/* --- transactions --- */
+
+extern void cm_store_begin(void);
+extern void cm_store_commit(void);
+/* After an error: ends the transaction, if one is open. */
+extern void cm_store_abort(void);
+
+/* Transactions begun so far by this process. */
+extern uint64 cm_store_n_transactions(void);
+
+/*
+ * Finds the extension and who this database is; false: no extension.  To be
+ * called in every process once, and again when the extension may have been
+ * dropped and made anew.  A copy of another database (CREATE DATABASE ...
+ * TEMPLATE) gets an epoch of its own here, and the jobs that came along become
+ * inert.
+ */
+extern bool cm_store_open(CmIdentity *identity, Oid *extension);
+
+/* Is the extension that was found still there?  One cache look-up. */
+extern bool cm_store_is_open(void);
+
+/*
+ * Takes the table locks that a turn needs, without waiting.  False: somebody
+ * is in the way; *table and the pids (at most max_pids) tell who.
+ */
+extern bool cm_store_try_lock(const char **table, int *pids, int max_pids, int *n_pids);
+
+/* The pids that hold a lock on the job's row or its queue row. */
+extern int	cm_store_row_blockers(int64 job_id, int *pids, int max_pids);
+
+/* --- hosts --- */
+
+typedef struct CmHostRow
+{
+	int			id;
+	const char *name;
+	const char *connection_string;
+	bool		is_active;		/* and not drained */
+	int			slots;
+	int			weight;
+	bool		auto_pull_images;
+} CmHostRow;
+
+extern CmHostRow *cm_store_load_hosts(int *n);
+
+typedef struct CmHostState
+{
+	int			host_id;
+	const char *state;			/* unknown, healthy, unhealthy */
+	const char *engine_version; /* NULL: not known */
+	char		api_version[16];
+	int			cpus;
+	int64		memory_bytes;
+	const char *error;			/* NULL: none */
+	const char *hint;
+} CmHostState;
+
+extern void cm_store_save_host_state(const CmHostState *state);
+
+/* --- taking work --- */
+
+/* One cheap look at what there is to do. */
+typedef struct CmPoll
+{
+	int64		hosts_mark;		/* differs when cm_hosts or drains changed */
+	bool		has_ready;		/* pending and due */
+	bool		has_due;		/* became due, not yet marked so */
+	bool		has_expired;
+	bool		has_requests;
+	TimestampTz next_at;		/* next run_at or expiry; DT_NOEND: none */
+} CmPoll;
+
+extern void cm_store_poll(CmPoll *poll);
+
+/* A job that has, or just got, a host. */
+typedef struct CmTaken
+{
+	CmJobSpec	spec;
+	CmProblem  *problem;		/* the guard's objection, or NULL */
+	int			host_id;
+	CmState		state;			/* launching or running */
+	char		container_id[CM_CONTAINER_ID_LEN + 1];	/* "": none recorded */
+	TimestampTz claimed_at;		/* of this attempt, now if recovered */
+	TimestampTz started_at;		/* 0: not started */
+	TimestampTz expires_at;		/* DT_NOEND: never */
+	bool		cancel_requested;
+	int64		log_records;	/* what of its output is stored */
+	int64		log_hash;
+	int64		log_bytes;
+	int			log_seq[2];		/* next chunk of stdout, stderr */
+	bool		logs_incomplete;
+} CmTaken;
+
+/* What the last executor left behind: all rows that are launching or running. */
+extern CmTaken *cm_store_load_taken(const CmLimits *limits, int *n);
+
+/* Marks pending jobs whose time has come. */
+extern void cm_store_promote_due(void);
+
+/*
+ * Claims up to the candidates' free slots, in the order of the queue, raises
+ * the attempt and makes them launching.  The candidates' used counts go up.
+ */
+extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates,
+							   const CmLimits *limits, int max_claims, int *n);
+
+/* Pending jobs that are not to be started any more; at most max. */
+typedef struct CmUnstarted
+{
+	int64		job_id;
+	int			attempt;
+} CmUnstarted;
+
+extern CmUnstarted *cm_store_load_expired(int max, int *n);
+
+/*
+ * Takes requests off the table and carries out those that concern the queue:
+ * priorities, and notes of cancellation.  Returns the jobs to be cancelled,
+ * with the attempt that they are at (0: pending, nothing on any host).
+ */
+extern CmUnstarted *cm_store_take_requests(int max, int *n);
+
+/* Which of these jobs does this database know as unfinished, and at which
+ * attempt?  attempt is -1 for a job that is not there at all, 0 for a finished
+ * one. */
+extern void cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts);
+
+/* --- recording --- */
+
+typedef struct CmRecord
+{
+	int64		job_id;
+	int			attempt;
+	CmState		state;			/* the new one; launching: only the id is saved */
+	CmReason	reason;
+	const char *detail;			/* for the event and the row, or NULL */
+	const char *error;
+	const char *hint;
+	int			host_id;
+	const char *host_name;		/* NULL: it had none */
+	const char *container_id;	/* NULL: none */
+	bool		has_exit_code;
+	int			exit_code;
+	bool		oom_killed;
+	bool		logs_incomplete;
+	TimestampTz claimed_at;
+	TimestampTz started_at;		/* 0: it never ran; set by RUNNING */
+	TimestampTz engine_started_at;	/* by the engine's clock; 0: not known */
+	TimestampTz engine_finished_at;
+	const char *inspect;		/* JSON or NULL */
+	bool		done;			/* out: recorded */
+	bool		gone;			/* out: there is no such unfinished job */
+} CmRecord;
+
+/*
+ * Records transitions, in order.  A row that somebody has locked is left out
+ * (done stays false), with all later records of that job.
+ */
+extern void cm_store_record(CmRecord *records, int n);
+
+/* Sets the detail of jobs that are under way; unlocked rows only. */
+extern void cm_store_save_detail(int64 job_id, const char *detail);
+
+/* --- output --- */
+
+/* Records of one stream, in order. */
+typedef struct CmChunk
+{
+	int			stream;			/* CM_LOG_STDOUT or CM_LOG_STDERR */
+	int			n_records;
+	int64	   *numbers;
+	int64	   *times_us;		/* since 1970 */
+	int32	   *lengths;
+	const char *bytes;
+	size_t		n_bytes;
+} CmChunk;
+
+/* Appends; *seq is the stream's next chunk number and goes up. */
+extern void cm_store_append_chunk(int64 job_id, int attempt, const CmChunk *chunk, int *seq);
+extern void cm_store_drop_chunks(int64 job_id, int attempt);
+/* Keeps how far the output is stored, for whoever goes on after a crash; false:
+ * the row is locked or gone, and nothing may be appended now. */
+extern bool cm_store_save_log_mark(int64 job_id, int64 records, int64 hash, int64 bytes,
+								   bool incomplete);
+
+/* --- publishing --- */
+
+/* Is there room in the server's queue of notifications? */
+extern bool cm_store_may_publish(void);
+
+/*
+ * Whether what is inserted into cm_job_events is notified: set by the
+ * executor, read by the table's trigger.  False in every other process, so
+ * that rows restored from a dump are not news.
+ */
+extern bool cm_store_is_publishing;
+
+/* --- definitions (store_spec.c) --- */
+
+/*
+ * Reads a row of cm_jobs.  false with *problem filled where it is not a
+ * definition that this version can run; the guard is not asked.
+ */
+extern bool cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec,
+							   CmProblem *problem);
+
+/* Throws the problem as an ERROR that names column and table. */
+extern void cm_store_throw_problem(const CmProblem *problem, const char *table) pg_attribute_noreturn();
+
+/* UTF-8 to the database's encoding; what does not fit becomes '?'. */
+extern char *cm_store_text_from_utf8(const char *utf8);
+
+#endif							/* CM_STORE_H */

@@ -1,0 +1,472 @@
+/*
+ * store_jobs.c
+ *		Taking jobs off the queue: claims, recovery, expiry, requests.
+ *
+ * A claim is made durable before anything of it reaches an engine, so that
+ * whoever comes after a crash knows where to look.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "logstream.h"
+#include "store.h"
+#include "store_sql.h"
+
+/* Rows at the head of the queue that somebody locked are stepped over. */
+#define MAX_CLAIM_ROUNDS 64
+
+/* --- a row becomes a struct --- */
+
+static CmProblem *
+guard(HeapTuple tuple, TupleDesc desc, CmTaken *taken, const CmLimits *limits)
+{
+	CmProblem	problem;
+	CmProblem  *copy;
+	bool		is_null;
+	Datum		owner = heap_getattr(tuple, SPI_fnumber(desc, "owner"), desc, &is_null);
+	bool		is_good;
+
+	memset(&problem, 0, sizeof(problem));
+	is_good = cm_store_read_spec(tuple, desc, &taken->spec, &problem);
+	if (is_good && limits != NULL)
+		is_good = cm_policy_check(&taken->spec, limits, &problem);
+	if (is_good && !OidIsValid(get_role_oid(NameStr(*DatumGetName(owner)), true)))
+	{
+		is_good = false;
+		strlcpy(problem.column, "owner", sizeof(problem.column));
+		snprintf(problem.message, sizeof(problem.message),
+				 "role \"%s\", which submitted the job, does not exist any more",
+				 NameStr(*DatumGetName(owner)));
+		strlcpy(problem.hint, "Submit the job anew as a role that exists.", sizeof(problem.hint));
+	}
+	if (is_good)
+		return NULL;
+	copy = palloc(sizeof(problem));
+	memcpy(copy, &problem, sizeof(problem));
+	return copy;
+}
+
+static void
+read_job(uint64 row, CmTaken *taken, const CmLimits *limits)
+{
+	/* What is read may point into the row, so it is kept in this context. */
+	HeapTuple	tuple = heap_copytuple(SPI_tuptable->vals[row]);
+	TupleDesc	desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+
+	taken->problem = guard(tuple, desc, taken, limits);
+}
+
+/* --- what the last executor left behind --- */
+
+static void
+read_taken_queue_row(uint64 row, CmTaken *taken)
+{
+	char	   *id = cm_sql_text(row, 4);
+	bool		is_null;
+	Datum		at;
+
+	taken->spec.job_id = cm_sql_int64(row, 1, 0);
+	cm_lifecycle_parse_state(cm_sql_text(row, 2), &taken->state);
+	taken->host_id = cm_sql_int32(row, 3, 0);
+	if (id != NULL)
+		strlcpy(taken->container_id, id, sizeof(taken->container_id));
+	at = cm_sql_datum(row, 5, &is_null);
+	taken->started_at = is_null ? 0 : DatumGetTimestampTz(at);
+	at = cm_sql_datum(row, 6, &is_null);
+	taken->expires_at = is_null ? DT_NOEND : DatumGetTimestampTz(at);
+	taken->cancel_requested = cm_sql_bool(row, 7);
+	taken->log_records = cm_sql_int64(row, 8, 0);
+	taken->log_hash = cm_sql_int64(row, 9, 0);
+	taken->log_bytes = cm_sql_int64(row, 10, 0);
+	taken->logs_incomplete = cm_sql_bool(row, 11);
+	taken->log_seq[0] = cm_sql_int32(row, 12, -1) + 1;
+	taken->log_seq[1] = cm_sql_int32(row, 13, -1) + 1;
+	taken->claimed_at = GetCurrentTimestamp();
+}
+
+static void
+read_taken_job(CmTaken *taken, const CmLimits *limits)
+{
+	static CmSql load = {
+		"SELECT j.* FROM @extschema@.cm_jobs j WHERE j.id = $1", 1, {INT8OID}, NULL
+	};
+	Datum		id = Int64GetDatum(taken->spec.job_id);
+
+	if (cm_sql_run(&load, &id, NULL) == 1)
+		read_job(0, taken, limits);
+}
+
+CmTaken *
+cm_store_load_taken(const CmLimits *limits, int *n)
+{
+	static CmSql load = {
+		"SELECT q.job_id, q.status, q.host_id, q.container_id, q.started_at, q.expires_at,"
+		" q.cancel_requested_by IS NOT NULL, q.log_records, q.log_hash, q.log_bytes,"
+		" q.logs_incomplete,"
+		" (SELECT max(c.seq) FROM cm_internal.log_chunks c WHERE c.job_id = q.job_id"
+		"  AND c.attempt = q.attempt AND c.stream = 1),"
+		" (SELECT max(c.seq) FROM cm_internal.log_chunks c WHERE c.job_id = q.job_id"
+		"  AND c.attempt = q.attempt AND c.stream = 2)"
+		" FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
+		" WHERE q.status <> 'pending' ORDER BY q.job_id",
+		0, {0}, NULL
+	};
+	CmTaken    *taken;
+
+	*n = (int) cm_sql_run(&load, NULL, NULL);
+	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		read_taken_queue_row(i, &taken[i]);
+	for (int i = 0; i < *n; i++)
+		read_taken_job(&taken[i], taken[i].state == CM_LAUNCHING ? limits : NULL);
+	return taken;
+}
+
+/* --- claims --- */
+
+/* What is being chosen for one claim. */
+typedef struct Choice
+{
+	int			n;
+	int64	   *job_ids;
+	int		   *host_ids;
+	CmColumn	skipped;		/* jobs whose row somebody has locked */
+} Choice;
+
+void
+cm_store_promote_due(void)
+{
+	static CmSql promote = {
+		"UPDATE cm_internal.queue SET is_due = true WHERE job_id IN"
+		" (SELECT job_id FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()"
+		" ORDER BY run_at LIMIT 10000 FOR UPDATE SKIP LOCKED)",
+		0, {0}, NULL
+	};
+
+	cm_sql_run(&promote, NULL, NULL);
+}
+
+static int
+sum_free_slots(const CmCandidate *candidates, int n)
+{
+	int			sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += cm_placement_free_slots(&candidates[i]);
+	return sum;
+}
+
+/*
+ * The heads of the queue: per host with free slots the jobs that must run
+ * there, and those that may run anywhere, merged in the order of the queue.
+ * Hosts without a free slot are not looked at, however many wait for them.
+ */
+static uint64
+select_heads(const CmCandidate *candidates, int n, const Choice *choice)
+{
+	static CmSql heads = {
+		"SELECT q.job_id, p.placement"
+		" FROM unnest($1, $2) AS p (placement, n) CROSS JOIN LATERAL"
+		" (SELECT q.job_id, q.priority, q.run_at FROM cm_internal.queue q"
+		"  WHERE q.placement = p.placement AND q.status = 'pending' AND q.is_due"
+		"  AND (q.expires_at IS NULL OR q.expires_at > now()) AND q.job_id <> ALL ($3)"
+		"  ORDER BY q.priority DESC, q.run_at, q.job_id LIMIT p.n FOR UPDATE SKIP LOCKED) q"
+		" ORDER BY q.priority DESC, q.run_at, q.job_id",
+		3, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}, NULL
+	};
+	CmColumn	placements;
+	CmColumn	limits;
+	Datum		values[3];
+
+	cm_column_init(&placements, INT4OID, n + 1);
+	cm_column_init(&limits, INT4OID, n + 1);
+	for (int i = 0; i < n; i++)
+	{
+		if (cm_placement_free_slots(&candidates[i]) == 0)
+			continue;
+		cm_column_add_int32(&placements, candidates[i].host_id);
+		cm_column_add_int32(&limits, cm_placement_free_slots(&candidates[i]));
+	}
+	cm_column_add_int32(&placements, 0);
+	cm_column_add_int32(&limits, sum_free_slots(candidates, n));
+	values[0] = cm_column_array(&placements);
+	values[1] = cm_column_array(&limits);
+	values[2] = cm_column_array(&choice->skipped);
+	return cm_sql_run(&heads, values, NULL);
+}
+
+static bool
+is_in(const int64 *ids, uint64 n, int64 id)
+{
+	for (uint64 i = 0; i < n; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+/* Locks the jobs' rows; those that somebody else has locked are left out. */
+static uint64
+lock_jobs(const int64 *ids, uint64 n, int64 *locked)
+{
+	static CmSql lock = {
+		"SELECT id FROM @extschema@.cm_jobs WHERE id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
+		1, {INT8ARRAYOID}, NULL
+	};
+	CmColumn	column;
+	Datum		value;
+	uint64		n_locked;
+
+	cm_column_init(&column, INT8OID, n);
+	for (uint64 i = 0; i < n; i++)
+		cm_column_add_int64(&column, ids[i]);
+	value = cm_column_array(&column);
+	n_locked = cm_sql_run(&lock, &value, NULL);
+	for (uint64 i = 0; i < n_locked; i++)
+		locked[i] = cm_sql_int64(i, 1, 0);
+	return n_locked;
+}
+
+/*
+ * One look at the heads of the queue.  False: nothing more to be had, since
+ * there were no heads or none had to be stepped over.
+ */
+static bool
+choose_round(CmCandidate *candidates, int n_candidates, int max_claims, Choice *choice)
+{
+	uint64		n = select_heads(candidates, n_candidates, choice);
+	int64	   *ids = palloc(sizeof(int64) * Max(n, 1));
+	int		   *placements = palloc(sizeof(int) * Max(n, 1));
+	int64	   *locked = palloc(sizeof(int64) * Max(n, 1));
+	uint64		n_locked;
+	bool		stepped_over = false;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		ids[i] = cm_sql_int64(i, 1, 0);
+		placements[i] = cm_sql_int32(i, 2, 0);
+	}
+	if (n == 0)
+		return false;
+	n_locked = lock_jobs(ids, n, locked);
+	for (uint64 i = 0; i < n && choice->n < max_claims; i++)
+	{
+		int			host;
+
+		if (n_locked < n && !is_in(locked, n_locked, ids[i]))
+		{
+			cm_column_add_int64(&choice->skipped, ids[i]);
+			stepped_over = true;
+			continue;
+		}
+		host = cm_placement_choose(candidates, n_candidates, placements[i]);
+		if (host < 0)
+			continue;
+		candidates[host].used++;
+		choice->job_ids[choice->n] = ids[i];
+		choice->host_ids[choice->n] = candidates[host].host_id;
+		choice->n++;
+		cm_column_add_int64(&choice->skipped, ids[i]);
+	}
+	return stepped_over;
+}
+
+/* Makes the chosen jobs launching; their rows are in SPI_tuptable then. */
+static uint64
+mark_claimed(const Choice *choice)
+{
+	static CmSql mark_queue = {
+		"UPDATE cm_internal.queue q SET status = 'launching', attempt = q.attempt + 1,"
+		" host_id = c.host_id, container_id = NULL, started_at = NULL,"
+		" log_records = 0, log_hash = 0, log_bytes = 0, logs_incomplete = false"
+		" FROM unnest($1, $2) AS c (job_id, host_id) WHERE q.job_id = c.job_id",
+		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+	};
+	static CmSql mark_jobs = {
+		"WITH claimed AS (UPDATE @extschema@.cm_jobs j SET status = 'launching',"
+		" attempt = j.attempt + 1, host = h.name, detail = NULL, updated_at = clock_timestamp()"
+		" FROM unnest($1, $2) AS c (job_id, host_id) JOIN @extschema@.cm_hosts h ON h.id = c.host_id"
+		" WHERE j.id = c.job_id RETURNING j.*),"
+		" told AS (INSERT INTO @extschema@.cm_job_events (job_id, attempt, status, host)"
+		" SELECT j.id, j.attempt, j.status, j.host"
+		" FROM unnest($1) WITH ORDINALITY AS c (job_id, n) JOIN claimed j ON j.id = c.job_id ORDER BY c.n)"
+		" SELECT j.* FROM unnest($1) WITH ORDINALITY AS c (job_id, n)"
+		" JOIN claimed j ON j.id = c.job_id ORDER BY c.n",
+		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+	};
+	CmColumn	jobs;
+	CmColumn	hosts;
+	Datum		values[2];
+
+	cm_column_init(&jobs, INT8OID, choice->n);
+	cm_column_init(&hosts, INT4OID, choice->n);
+	for (int i = 0; i < choice->n; i++)
+	{
+		cm_column_add_int64(&jobs, choice->job_ids[i]);
+		cm_column_add_int32(&hosts, choice->host_ids[i]);
+	}
+	values[0] = cm_column_array(&jobs);
+	values[1] = cm_column_array(&hosts);
+	cm_sql_run(&mark_queue, values, NULL);
+	return cm_sql_run(&mark_jobs, values, NULL);
+}
+
+static int
+find_host_of(const Choice *choice, int64 job_id)
+{
+	for (int i = 0; i < choice->n; i++)
+		if (choice->job_ids[i] == job_id)
+			return choice->host_ids[i];
+	return 0;
+}
+
+static void
+read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *limits)
+{
+	bool		is_null;
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	Datum		max_wait = cm_sql_datum(row, SPI_fnumber(desc, "max_wait"), &is_null);
+	Datum		run_at;
+
+	taken->expires_at = DT_NOEND;
+	if (!is_null)
+	{
+		bool		no_run_at;
+
+		run_at = cm_sql_datum(row, SPI_fnumber(desc, "run_at"), &no_run_at);
+		taken->expires_at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+																	run_at, max_wait));
+	}
+	taken->state = CM_LAUNCHING;
+	taken->claimed_at = GetCurrentTimestamp();
+	read_job(row, taken, limits);
+	taken->host_id = find_host_of(choice, taken->spec.job_id);
+}
+
+CmTaken *
+cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits,
+			   int max_claims, int *n)
+{
+	Choice		choice = {0};
+	CmTaken    *taken;
+
+	choice.job_ids = palloc(sizeof(int64) * max_claims);
+	choice.host_ids = palloc(sizeof(int) * max_claims);
+	cm_column_init(&choice.skipped, INT8OID, 16);
+	for (int round = 0; round < MAX_CLAIM_ROUNDS; round++)
+	{
+		if (choice.n >= max_claims || sum_free_slots(candidates, n_candidates) == 0 ||
+			!choose_round(candidates, n_candidates, max_claims, &choice))
+			break;
+	}
+	*n = 0;
+	if (choice.n == 0)
+		return NULL;
+	*n = (int) mark_claimed(&choice);
+	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		read_claimed(i, &choice, &taken[i], limits);
+	return taken;
+}
+
+/* --- ends before a start, and what users ask for --- */
+
+static CmUnstarted *
+read_unstarted(uint64 n_rows, int *n)
+{
+	CmUnstarted *jobs = palloc(sizeof(CmUnstarted) * Max(n_rows, 1));
+
+	for (uint64 i = 0; i < n_rows; i++)
+	{
+		jobs[i].job_id = cm_sql_int64(i, 1, 0);
+		jobs[i].attempt = cm_sql_int32(i, 2, 0);
+	}
+	*n = (int) n_rows;
+	return jobs;
+}
+
+CmUnstarted *
+cm_store_load_expired(int max, int *n)
+{
+	static CmSql load = {
+		"SELECT job_id, attempt FROM cm_internal.queue"
+		" WHERE status = 'pending' AND expires_at <= now()"
+		" ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+		1, {INT4OID}, NULL
+	};
+	Datum		value = Int32GetDatum(max);
+
+	return read_unstarted(cm_sql_run(&load, &value, NULL), n);
+}
+
+/*
+ * A cancellation is noted in the queue row, where it outlives a crash; jobs
+ * that are over by now are not in the queue, and their requests just go.
+ * Requests whose rows somebody has locked wait.
+ */
+CmUnstarted *
+cm_store_take_requests(int max, int *n)
+{
+	static CmSql set_priority = {
+		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
+		" (SELECT r.id FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
+		"  JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
+		"  WHERE r.action = 'set_priority' ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+		" RETURNING r.id, r.job_id, r.priority),"
+		" last AS (SELECT DISTINCT ON (job_id) job_id, priority FROM taken ORDER BY job_id, id DESC),"
+		" queued AS (UPDATE cm_internal.queue q SET priority = l.priority FROM last l WHERE q.job_id = l.job_id)"
+		" UPDATE @extschema@.cm_jobs j SET priority = l.priority, updated_at = clock_timestamp()"
+		" FROM last l WHERE j.id = l.job_id",
+		1, {INT4OID}, NULL
+	};
+	static CmSql cancel = {
+		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
+		" (SELECT r.id FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
+		"  JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
+		"  WHERE r.action = 'cancel' ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+		" RETURNING r.job_id, r.requested_by),"
+		" first AS (SELECT DISTINCT ON (job_id) job_id, requested_by FROM taken ORDER BY job_id)"
+		" UPDATE cm_internal.queue q SET cancel_requested_by = f.requested_by"
+		" FROM first f WHERE q.job_id = f.job_id"
+		" RETURNING q.job_id, CASE WHEN q.status = 'pending' THEN 0 ELSE q.attempt END",
+		1, {INT4OID}, NULL
+	};
+	static CmSql forget = {
+		"DELETE FROM cm_internal.requests r"
+		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
+		0, {0}, NULL
+	};
+	Datum		value = Int32GetDatum(max);
+
+	cm_sql_run(&set_priority, &value, NULL);
+	cm_sql_run(&forget, NULL, NULL);
+	return read_unstarted(cm_sql_run(&cancel, &value, NULL), n);
+}
+
+void
+cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts)
+{
+	static CmSql look_up = {
+		"SELECT CASE WHEN q.job_id IS NOT NULL THEN q.attempt WHEN j.id IS NOT NULL THEN 0 ELSE -1 END"
+		" FROM unnest($1) WITH ORDINALITY AS w (id, n)"
+		" LEFT JOIN @extschema@.cm_jobs j ON j.id = w.id"
+		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id ORDER BY w.n",
+		1, {INT8ARRAYOID}, NULL
+	};
+	CmColumn	ids;
+	Datum		value;
+
+	cm_column_init(&ids, INT8OID, n);
+	for (int i = 0; i < n; i++)
+		cm_column_add_int64(&ids, job_ids[i]);
+	value = cm_column_array(&ids);
+	cm_sql_run(&look_up, &value, NULL);
+	for (int i = 0; i < n; i++)
+		attempts[i] = cm_sql_int32(i, 1, -1);
+}

@@ -1,0 +1,361 @@
+/*
+ * store_spec.c
+ *		Reads a row of cm_jobs into a CmJobSpec.
+ *
+ * Used when a row is written (the problem becomes an ERROR) and when it is
+ * claimed (the problem becomes a failure), so that both see the same job.
+ * Columns are found by name: a newer library may meet older tables.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+
+#include "docker_json.h"
+#include "store.h"
+
+#define NANO_PER_CPU INT64_C(1000000000)
+
+/* What reading one row carries along. */
+typedef struct RowReader
+{
+	HeapTuple	tuple;
+	TupleDesc	desc;
+	CmProblem  *problem;
+	bool		failed;
+} RowReader;
+
+static void
+object(RowReader *reader, const char *sqlstate, const char *column,
+	   const char *message, const char *detail, const char *hint)
+{
+	CmProblem  *problem = reader->problem;
+
+	if (reader->failed)
+		return;
+	reader->failed = true;
+	strlcpy(problem->sqlstate, sqlstate, sizeof(problem->sqlstate));
+	strlcpy(problem->column, column, sizeof(problem->column));
+	strlcpy(problem->message, message, sizeof(problem->message));
+	strlcpy(problem->detail, detail ? detail : "", sizeof(problem->detail));
+	strlcpy(problem->hint, hint ? hint : "", sizeof(problem->hint));
+}
+
+static Datum
+get_column(RowReader *reader, const char *column, bool *is_null)
+{
+	int			number = SPI_fnumber(reader->desc, column);
+
+	if (number <= 0)
+		elog(ERROR, "cm_jobs has no column \"%s\"", column);
+	return heap_getattr(reader->tuple, number, reader->desc, is_null);
+}
+
+/*
+ * Text of the database to UTF-8.  Databases in SQL_ASCII hold bytes of any
+ * kind, so those are checked.
+ */
+static const char *
+to_utf8(RowReader *reader, const char *column, char *text)
+{
+	int			n_bytes = strlen(text);
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+		return text;
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+	{
+		if (pg_verify_mbstr(PG_UTF8, text, n_bytes, true))
+			return text;
+		object(reader, "22023", column, psprintf("%s is not valid UTF-8", column),
+			   "Containers are given text in UTF-8, and a database in SQL_ASCII passes bytes on as they are.",
+			   "Write the text in UTF-8.");
+		return "";
+	}
+	return pg_server_to_any(text, n_bytes, PG_UTF8);
+}
+
+static const char *
+get_text(RowReader *reader, const char *column)
+{
+	bool		is_null;
+	Datum		value = get_column(reader, column, &is_null);
+
+	return is_null ? NULL : to_utf8(reader, column, TextDatumGetCString(value));
+}
+
+static int64
+get_int(RowReader *reader, const char *column, int64 fallback)
+{
+	bool		is_null;
+	Datum		value = get_column(reader, column, &is_null);
+
+	return is_null ? fallback : DatumGetInt32(value);
+}
+
+static void
+get_words(RowReader *reader, const char *column, CmWords *words)
+{
+	bool		is_null;
+	Datum		value = get_column(reader, column, &is_null);
+	Datum	   *items;
+	bool	   *nulls;
+
+	memset(words, 0, sizeof(*words));
+	if (is_null)
+		return;
+	words->is_set = true;
+	if (ARR_NDIM(DatumGetArrayTypeP(value)) > 1)
+	{
+		object(reader, "22023", column, psprintf("%s has more than one dimension", column),
+			   NULL, "Write one list, such as ARRAY['ls', '-l'].");
+		return;
+	}
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
+					  &items, &nulls, &words->count);
+	words->words = palloc0(sizeof(char *) * Max(words->count, 1));
+	for (int i = 0; i < words->count; i++)
+	{
+		if (nulls[i])
+			object(reader, "22023", column, psprintf("%s has a NULL in it", column),
+				   psprintf("Item %d is NULL.", i + 1), "Write an empty string, or leave it out.");
+		else
+			words->words[i] = to_utf8(reader, column, TextDatumGetCString(items[i]));
+	}
+}
+
+static const CmJson *
+get_json(RowReader *reader, const char *column)
+{
+	bool		is_null;
+	Datum		value = get_column(reader, column, &is_null);
+	Jsonb	   *jsonb;
+	const char *text;
+	const char *error;
+	CmJson	   *json;
+
+	if (is_null)
+		return NULL;
+	jsonb = DatumGetJsonbP(value);
+	text = to_utf8(reader, column,
+				   JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
+	if (reader->failed)
+		return NULL;
+	json = cm_json_parse(text, strlen(text), &error);
+	if (json == NULL)
+		object(reader, "22023", column, psprintf("%s cannot be used", column),
+			   psprintf("%s.", error), NULL);
+	return json;
+}
+
+static bool
+is_scalar(const CmJson *value)
+{
+	return value->kind == CM_JSON_STRING || value->kind == CM_JSON_NUMBER ||
+		value->kind == CM_JSON_BOOL;
+}
+
+/* {"NAME": scalar, ...}: numbers and booleans become their text. */
+static const CmPair *
+get_pairs(RowReader *reader, const char *column, int *n)
+{
+	const CmJson *json = get_json(reader, column);
+	CmPair	   *pairs;
+
+	*n = 0;
+	if (json == NULL)
+		return NULL;
+	if (json->kind != CM_JSON_OBJECT)
+	{
+		object(reader, "22023", column, psprintf("%s is not a JSON object", column),
+			   NULL, "Write it as {\"NAME\": \"value\"}.");
+		return NULL;
+	}
+	pairs = palloc(sizeof(CmPair) * Max(json->count, 1));
+	for (int i = 0; i < json->count; i++)
+	{
+		const CmJson *item = json->items[i];
+
+		if (!is_scalar(item))
+			object(reader, "22023", column,
+				   psprintf("%s \"%s\" is not a text, a number or a boolean", column, item->name),
+				   NULL, "Write the value as a string.");
+		pairs[i].name = item->name;
+		pairs[i].value = item->text;
+	}
+	*n = json->count;
+	return pairs;
+}
+
+static const CmTmpfs *
+get_tmpfs(RowReader *reader, int *n)
+{
+	const CmJson *json = get_json(reader, "tmpfs");
+	CmTmpfs    *mounts;
+
+	*n = 0;
+	if (json == NULL)
+		return NULL;
+	if (json->kind != CM_JSON_OBJECT)
+	{
+		object(reader, "22023", "tmpfs", "tmpfs is not a JSON object",
+			   NULL, "Write it as {\"/path\": MB}.");
+		return NULL;
+	}
+	mounts = palloc(sizeof(CmTmpfs) * Max(json->count, 1));
+	for (int i = 0; i < json->count; i++)
+	{
+		const CmJson *item = json->items[i];
+
+		mounts[i].target = item->name;
+		mounts[i].size_mb = cm_json_int(item, -1);
+		if (item->kind != CM_JSON_NUMBER || mounts[i].size_mb < 0)
+			object(reader, "22023", "tmpfs",
+				   psprintf("size of tmpfs \"%s\" is not a whole number of MB", item->name),
+				   NULL, "Write it as {\"/path\": 64}.");
+	}
+	*n = json->count;
+	return mounts;
+}
+
+static const char *
+get_network(RowReader *reader)
+{
+	const CmJson *json = get_json(reader, "networks");
+
+	if (json == NULL)
+		return "bridge";
+	if (json->kind != CM_JSON_ARRAY)
+		object(reader, "22023", "networks", "networks is not a JSON array",
+			   NULL, "Write it as [\"bridge\"].");
+	else if (json->count == 0)
+		return "none";
+	else if (json->count > 1)
+		object(reader, "0A000", "networks",
+			   "more than one network is not available in this version", NULL, NULL);
+	else if (json->items[0]->kind != CM_JSON_STRING)
+		object(reader, "0A000", "networks",
+			   "networks with options are not available in this version", NULL,
+			   "Write the network's name as a string, such as [\"bridge\"].");
+	else
+		return json->items[0]->text;
+	return "bridge";
+}
+
+static int64
+get_nano_cpus(RowReader *reader)
+{
+	bool		is_null;
+	Datum		value = get_column(reader, "cpu_limit", &is_null);
+	double		cpus = is_null ? 0 : DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value));
+
+	/* NaN and absurd numbers must not reach the cast. */
+	if (!(cpus >= 0))
+		return -1;
+	if (cpus > 1e6)
+		return INT64_C(1000000) * NANO_PER_CPU;
+	return (int64) (cpus * NANO_PER_CPU + 0.5);
+}
+
+/* Columns of a definition that this version has no use for yet. */
+static void
+refuse_unavailable(RowReader *reader)
+{
+	static const char *const columns[] = {
+		"template", "secret_environment", "environment_template", "depends_on",
+		"unique_key", "docker_options"
+	};
+	bool		is_null;
+
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		(void) get_column(reader, columns[i], &is_null);
+		if (!is_null)
+			object(reader, "0A000", columns[i],
+				   psprintf("%s is not available in this version", columns[i]), NULL,
+				   "Leave it out.");
+	}
+	if (get_int(reader, "max_attempts", 1) != 1)
+		object(reader, "0A000", "max_attempts",
+			   "more than one attempt is not available in this version", NULL,
+			   "Leave max_attempts out.");
+}
+
+bool
+cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *problem)
+{
+	RowReader	reader = {tuple, desc, problem, false};
+	bool		is_null;
+
+	memset(spec, 0, sizeof(*spec));
+	spec->job_id = DatumGetInt64(get_column(&reader, "id", &is_null));
+	spec->attempt = get_int(&reader, "attempt", 0);
+	spec->namespace_name = get_text(&reader, "namespace");
+	spec->name = get_text(&reader, "name");
+	spec->image = get_text(&reader, "image");
+	spec->command = get_text(&reader, "command");
+	get_words(&reader, "args", &spec->args);
+	get_words(&reader, "entrypoint", &spec->entrypoint);
+	spec->environment = get_pairs(&reader, "environment", &spec->n_environment);
+	spec->labels = get_pairs(&reader, "labels", &spec->n_labels);
+	spec->working_directory = get_text(&reader, "working_directory");
+	spec->run_as = get_text(&reader, "run_as");
+	spec->network = get_network(&reader);
+	spec->read_only = DatumGetBool(get_column(&reader, "read_only", &is_null));
+	spec->tmpfs = get_tmpfs(&reader, &spec->n_tmpfs);
+	spec->memory_limit_mb = get_int(&reader, "memory_limit", 0);
+	spec->nano_cpus = get_nano_cpus(&reader);
+	spec->timeout_seconds = get_int(&reader, "timeout_seconds", 0);
+	refuse_unavailable(&reader);
+	return !reader.failed;
+}
+
+void
+cm_store_throw_problem(const CmProblem *problem, const char *table)
+{
+	const char *state = problem->sqlstate[0] ? problem->sqlstate : "22023";
+
+	/* The guard speaks UTF-8, as do the values that it quotes. */
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),
+			 errmsg("%s", cm_store_text_from_utf8(problem->message)),
+			 problem->detail[0] ? errdetail("%s", cm_store_text_from_utf8(problem->detail)) : 0,
+			 problem->hint[0] ? errhint("%s", cm_store_text_from_utf8(problem->hint)) : 0,
+			 err_generic_string(PG_DIAG_TABLE_NAME, table),
+			 err_generic_string(PG_DIAG_COLUMN_NAME, problem->column)));
+	pg_unreachable();
+}
+
+/*
+ * Conversions need a catalog look-up, hence a transaction, and must not throw:
+ * the text may come from an engine.
+ */
+char *
+cm_store_text_from_utf8(const char *utf8)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			n_bytes = strlen(utf8);
+	int			n_max;
+	char	   *text;
+	Oid			proc;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pstrdup(utf8);
+	proc = FindDefaultConversionProc(PG_UTF8, encoding);
+	n_max = n_bytes * MAX_CONVERSION_GROWTH + 1;
+	text = palloc(n_max);
+	if (!OidIsValid(proc) ||
+		pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8),
+									  n_bytes, (unsigned char *) text, n_max, true) < n_bytes)
+	{
+		/* Keep what every encoding has. */
+		for (int i = 0; i <= n_bytes; i++)
+			text[i] = IS_HIGHBIT_SET(utf8[i]) ? '?' : utf8[i];
+	}
+	return text;
+}
