@@ -1,0 +1,76 @@
+CREATE TABLE cm_hosts (
+    id integer GENERATED ALWAYS AS IDENTITY UNIQUE,
+    name text PRIMARY KEY,
+    host_type text NOT NULL,
+    connection_string text NOT NULL,
+    is_active boolean NOT NULL DEFAULT true,
+    tls_enabled boolean NOT NULL,
+    tls_verify boolean NOT NULL,
+    tls_cert_path text,
+    max_concurrent_jobs integer NOT NULL DEFAULT 10,
+    weight integer NOT NULL DEFAULT 100,
+    auto_pull_images boolean NOT NULL DEFAULT true,
+    executor_type text NOT NULL DEFAULT 'docker',
+    executor_config jsonb NOT NULL DEFAULT '{}',
+    labels jsonb NOT NULL DEFAULT '{}',
+    description text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT host_type_is_known CHECK (host_type IN ('unix', 'tcp')),
+    CONSTRAINT executor_type_is_known CHECK (executor_type IN ('docker', 'mock')),
+    CONSTRAINT max_concurrent_jobs_in_range CHECK (max_concurrent_jobs BETWEEN 0 AND 10000),
+    CONSTRAINT weight_in_range CHECK (weight BETWEEN 1 AND 1000),
+    CONSTRAINT executor_config_is_an_object CHECK (jsonb_typeof(executor_config) = 'object'),
+    CONSTRAINT labels_are_an_object CHECK (jsonb_typeof(labels) = 'object')
+);
+SELECT pg_extension_config_dump('cm_hosts', '');
+SELECT pg_extension_config_dump('cm_hosts_id_seq', '');
+
+COMMENT ON TABLE cm_hosts IS
+    'Docker hosts, one row each: configuration only. Their state is in cm_host_status.';
+COMMENT ON COLUMN cm_hosts.id IS 'Number used inside; names are for people.';
+COMMENT ON COLUMN cm_hosts.name IS 'Unique name of the host.';
+COMMENT ON COLUMN cm_hosts.host_type IS 'unix or tcp, taken from the connection string.';
+COMMENT ON COLUMN cm_hosts.connection_string IS 'unix:///var/run/docker.sock or tcp://host:port.';
+COMMENT ON COLUMN cm_hosts.is_active IS 'Whether new jobs may be started there.';
+COMMENT ON COLUMN cm_hosts.tls_enabled IS 'Whether a tcp host is spoken to by TLS.';
+COMMENT ON COLUMN cm_hosts.tls_verify IS 'Whether the certificate of a tcp host is verified.';
+COMMENT ON COLUMN cm_hosts.tls_cert_path IS 'Directory with ca.pem, cert.pem and key.pem, as DOCKER_CERT_PATH.';
+COMMENT ON COLUMN cm_hosts.max_concurrent_jobs IS 'Slots: how many jobs may be launching or running there at once.';
+COMMENT ON COLUMN cm_hosts.weight IS 'Share of jobs relative to other hosts, 1 to 1000.';
+COMMENT ON COLUMN cm_hosts.auto_pull_images IS 'Whether an image that the host lacks is pulled.';
+COMMENT ON COLUMN cm_hosts.executor_type IS 'docker: never starts a job twice.';
+COMMENT ON COLUMN cm_hosts.executor_config IS 'Options of the executor type.';
+COMMENT ON COLUMN cm_hosts.labels IS 'Labels for choosing hosts.';
+COMMENT ON COLUMN cm_hosts.description IS 'Free text.';
+COMMENT ON COLUMN cm_hosts.created_at IS 'When the host was added.';
+COMMENT ON COLUMN cm_hosts.updated_at IS 'When its configuration was last changed.';
+
+-- What the executor and administrators know of a host beyond its
+-- configuration.  Written apart from it, so that configuration applied again
+-- neither undoes a drain nor waits for the executor.
+CREATE TABLE cm_internal.host_drains (
+    host_name text PRIMARY KEY,
+    reason text,
+    drained_by name NOT NULL DEFAULT current_user,
+    drained_at timestamptz NOT NULL DEFAULT now()
+);
+SELECT pg_extension_config_dump('cm_internal.host_drains', '');
+COMMENT ON TABLE cm_internal.host_drains IS
+    'Hosts that an administrator disabled, with reason: running jobs end, none start.';
+
+CREATE TABLE cm_internal.host_states (
+    host_id integer PRIMARY KEY,
+    state text NOT NULL DEFAULT 'unknown',
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_seen timestamptz,
+    engine_version text,
+    api_version text,
+    cpus integer,
+    memory_bytes bigint,
+    error text,
+    hint text,
+    CONSTRAINT state_is_known CHECK (state IN ('unknown', 'healthy', 'unhealthy'))
+) WITH (fillfactor = 50);
+COMMENT ON TABLE cm_internal.host_states IS
+    'What the executor last saw of each host; written when it changes.';

@@ -1,0 +1,441 @@
+-- Hosts: the checks on their rows, and the functions of administrators.  The
+-- functions run with the owner's rights: EXECUTE is the right to grant.
+
+CREATE FUNCTION cm_internal.check_host() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_hosts_check_row';
+COMMENT ON FUNCTION cm_internal.check_host() IS
+    'Trigger: checks a row of cm_hosts and fills what follows.';
+
+CREATE FUNCTION cm_internal.wake_hosts() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_hosts_wake';
+COMMENT ON FUNCTION cm_internal.wake_hosts() IS
+    'Trigger: tells the executor that hosts changed, at commit.';
+
+-- A queued job knows its host by id and shows it by name; neither may go or
+-- change under it.  Jobs that are over keep the name as text.
+CREATE FUNCTION cm_internal.guard_host() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unfinished bigint;
+BEGIN
+    SELECT count(*) INTO unfinished
+    FROM cm_internal.queue q
+    WHERE q.host_id = OLD.id OR q.placement = OLD.id;
+    IF unfinished > 0 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '55000',
+            MESSAGE = format('host "%s" cannot be %s: it has unfinished jobs', OLD.name,
+                             CASE TG_OP WHEN 'DELETE' THEN 'removed' ELSE 'renamed' END),
+            DETAIL = format('%s unfinished job(s) run there or can run nowhere else.', unfinished),
+            HINT = format('Let them end after SELECT cm_disable_host(%L), or cancel them by cm_cancel_job; cm_ps shows them.', OLD.name);
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.guard_host() IS
+    'Trigger: keeps hosts with unfinished jobs.';
+
+CREATE FUNCTION cm_internal.follow_host() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM cm_internal.host_drains d WHERE d.host_name = OLD.name;
+        DELETE FROM cm_internal.host_states s WHERE s.host_id = OLD.id;
+    ELSE
+        UPDATE cm_internal.host_drains d SET host_name = NEW.name WHERE d.host_name = OLD.name;
+        UPDATE cm_internal.host_states s SET host_id = NEW.id WHERE s.host_id = OLD.id;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.follow_host() IS
+    'Trigger: takes a host''s drain and state along.';
+
+CREATE FUNCTION cm_internal.refuse_truncate() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = '55000',
+        MESSAGE = format('%s cannot be truncated', TG_TABLE_NAME),
+        DETAIL = 'Rows in use would go unchecked.',
+        HINT = format('Use DELETE FROM %I.', TG_TABLE_NAME);
+END
+$$;
+COMMENT ON FUNCTION cm_internal.refuse_truncate() IS
+    'Trigger: refuses TRUNCATE, which would pass by row triggers.';
+
+CREATE TRIGGER check_host BEFORE INSERT OR UPDATE ON cm_hosts
+    FOR EACH ROW EXECUTE FUNCTION cm_internal.check_host();
+CREATE TRIGGER guard_host_name BEFORE UPDATE ON cm_hosts
+    FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id <> NEW.id)
+    EXECUTE FUNCTION cm_internal.guard_host();
+CREATE TRIGGER guard_host BEFORE DELETE ON cm_hosts
+    FOR EACH ROW EXECUTE FUNCTION cm_internal.guard_host();
+CREATE TRIGGER follow_host_name AFTER UPDATE ON cm_hosts
+    FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id <> NEW.id)
+    EXECUTE FUNCTION cm_internal.follow_host();
+CREATE TRIGGER follow_host AFTER DELETE ON cm_hosts
+    FOR EACH ROW EXECUTE FUNCTION cm_internal.follow_host();
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON cm_hosts
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.refuse_truncate();
+CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_hosts
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
+CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_drains
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
+
+-- Helpers.
+
+CREATE FUNCTION cm_internal.nearest_word(word text, words text[]) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cm_hosts_nearest_word';
+COMMENT ON FUNCTION cm_internal.nearest_word(text, text[]) IS
+    'What a misspelt word was probably meant to be, or NULL.';
+
+CREATE FUNCTION cm_internal.shell_quote(word text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE
+    WHEN word ~ '^[A-Za-z0-9_./:@%+,-][A-Za-z0-9_./:@%+,=-]*$' THEN word
+    WHEN word !~ '[\u0001-\u001f\u007f-\u009f]' THEN '''' || replace(word, '''', '''\''''') || ''''
+    ELSE '$''' || (
+        SELECT string_agg(CASE
+                   WHEN c IN ('''', '\') THEN '\' || c
+                   WHEN c = E'\n' THEN '\n'
+                   WHEN c = E'\t' THEN '\t'
+                   WHEN c !~ '[\u0001-\u001f\u007f-\u009f]' THEN c
+                   WHEN ascii(c) < 128 THEN '\x' || lpad(to_hex(ascii(c)), 2, '0')
+                   ELSE '\u' || lpad(to_hex(ascii(c)), 4, '0')
+               END, '' ORDER BY position)
+        FROM regexp_split_to_table(word, '') WITH ORDINALITY AS s (c, position)
+    ) || ''''
+END;
+COMMENT ON FUNCTION cm_internal.shell_quote(text) IS
+    'One word for a shell, safe to paste. With control characters it needs bash, zsh or ksh.';
+
+-- Who called: current_user is the owner in a function of SECURITY DEFINER, and
+-- session_user does not know of SET ROLE.
+CREATE FUNCTION cm_internal.caller() RETURNS name
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+RETURN CASE current_setting('role')
+    WHEN 'none' THEN session_user
+    ELSE current_setting('role')::name
+END;
+COMMENT ON FUNCTION cm_internal.caller() IS
+    'The role that called a function running as its owner.';
+
+CREATE FUNCTION cm_internal.find_host(name text) RETURNS @extschema@.cm_hosts
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts;
+    known text[];
+BEGIN
+    SELECT h.* INTO host FROM @extschema@.cm_hosts h WHERE h.name = find_host.name;
+    IF FOUND THEN
+        RETURN host;
+    END IF;
+    SELECT array_agg(h.name ORDER BY h.name) INTO known FROM @extschema@.cm_hosts h;
+    RAISE EXCEPTION USING
+        ERRCODE = '42704',
+        MESSAGE = format('host "%s" does not exist', find_host.name),
+        HINT = CASE
+            WHEN known IS NULL THEN
+                'There are no hosts yet: add one by cm_add_host(name, connection_string).'
+            ELSE coalesce(
+                'Perhaps you mean "' || cm_internal.nearest_word(find_host.name, known) || '".',
+                'The hosts are listed in cm_hosts.')
+        END;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.find_host(text) IS
+    'The row of a host; throws where there is none.';
+
+CREATE FUNCTION cm_internal.refuse_host_options(options jsonb) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    option text;
+    meant text;
+BEGIN
+    IF options IS NULL OR options = '{}' THEN
+        RETURN;
+    END IF;
+    IF jsonb_typeof(options) <> 'object' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '22023',
+            MESSAGE = 'options is not a JSON object',
+            HINT = 'Write it as {"name": value}, or leave it out.';
+    END IF;
+    SELECT k INTO option FROM jsonb_object_keys(options) k LIMIT 1;
+    SELECT cm_internal.nearest_word(option, array_agg(p)) INTO meant
+    FROM unnest(ARRAY['name', 'connection_string', 'is_active', 'tls_enabled', 'tls_verify',
+                      'tls_cert_path', 'max_concurrent_jobs', 'weight', 'auto_pull_images',
+                      'executor_type', 'executor_config', 'labels', 'description']) p;
+    RAISE EXCEPTION USING
+        ERRCODE = '22023',
+        MESSAGE = format('unknown option "%s"', option),
+        DETAIL = 'This version knows no options of hosts.',
+        HINT = coalesce('Perhaps you mean the parameter ' || meant || ' => ...',
+                        'Leave options out.');
+END
+$$;
+COMMENT ON FUNCTION cm_internal.refuse_host_options(jsonb) IS
+    'Refuses options that this version does not know.';
+
+-- What administrators call.
+
+-- if_exists => 'update' applies all of the given configuration again and
+-- writes only what differs, so that it may run with every deployment.
+CREATE FUNCTION cm_add_host(
+    name text,
+    connection_string text,
+    is_active boolean DEFAULT true,
+    tls_enabled boolean DEFAULT NULL,
+    tls_verify boolean DEFAULT NULL,
+    tls_cert_path text DEFAULT NULL,
+    max_concurrent_jobs integer DEFAULT 10,
+    weight integer DEFAULT 100,
+    auto_pull_images boolean DEFAULT true,
+    executor_type text DEFAULT 'docker',
+    executor_config jsonb DEFAULT '{}',
+    labels jsonb DEFAULT '{}',
+    description text DEFAULT NULL,
+    if_exists text DEFAULT 'error',
+    options jsonb DEFAULT NULL
+) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host_id integer;
+    is_tcp boolean := cm_add_host.connection_string LIKE 'tcp://%';
+BEGIN
+    IF if_exists IS NULL OR if_exists NOT IN ('error', 'update', 'skip') THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '22023',
+            MESSAGE = format('invalid if_exists "%s"', if_exists),
+            HINT = 'Use ''error'', ''update'' or ''skip''.';
+    END IF;
+    PERFORM cm_internal.refuse_host_options(options);
+
+    SELECT h.id INTO host_id FROM @extschema@.cm_hosts h WHERE h.name = cm_add_host.name;
+    IF NOT FOUND THEN
+        INSERT INTO @extschema@.cm_hosts (name, connection_string, is_active, tls_enabled, tls_verify,
+            tls_cert_path, max_concurrent_jobs, weight, auto_pull_images, executor_type,
+            executor_config, labels, description)
+        VALUES (cm_add_host.name, cm_add_host.connection_string, coalesce(cm_add_host.is_active, true),
+            cm_add_host.tls_enabled, cm_add_host.tls_verify, cm_add_host.tls_cert_path,
+            coalesce(cm_add_host.max_concurrent_jobs, 10), coalesce(cm_add_host.weight, 100),
+            coalesce(cm_add_host.auto_pull_images, true), coalesce(cm_add_host.executor_type, 'docker'),
+            coalesce(cm_add_host.executor_config, '{}'), coalesce(cm_add_host.labels, '{}'),
+            cm_add_host.description)
+        ON CONFLICT ON CONSTRAINT cm_hosts_pkey DO NOTHING
+        RETURNING id INTO host_id;
+        IF FOUND THEN
+            RETURN host_id;
+        END IF;
+    END IF;
+
+    IF if_exists = 'error' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '23505',
+            MESSAGE = format('host "%s" exists already', cm_add_host.name),
+            HINT = 'Use if_exists => ''update'' to change it, or if_exists => ''skip'' to leave it as it is.';
+    END IF;
+    IF if_exists = 'update' THEN
+        UPDATE @extschema@.cm_hosts h
+        SET connection_string = cm_add_host.connection_string,
+            is_active = coalesce(cm_add_host.is_active, true),
+            tls_enabled = coalesce(cm_add_host.tls_enabled, is_tcp),
+            tls_verify = coalesce(cm_add_host.tls_verify, is_tcp),
+            tls_cert_path = cm_add_host.tls_cert_path,
+            max_concurrent_jobs = coalesce(cm_add_host.max_concurrent_jobs, 10),
+            weight = coalesce(cm_add_host.weight, 100),
+            auto_pull_images = coalesce(cm_add_host.auto_pull_images, true),
+            executor_type = coalesce(cm_add_host.executor_type, 'docker'),
+            executor_config = coalesce(cm_add_host.executor_config, '{}'),
+            labels = coalesce(cm_add_host.labels, '{}'),
+            description = cm_add_host.description
+        WHERE h.name = cm_add_host.name
+          AND (h.connection_string, h.is_active, h.tls_enabled, h.tls_verify, h.tls_cert_path,
+               h.max_concurrent_jobs, h.weight, h.auto_pull_images, h.executor_type,
+               h.executor_config, h.labels, h.description)
+              IS DISTINCT FROM
+              (cm_add_host.connection_string, coalesce(cm_add_host.is_active, true),
+               coalesce(cm_add_host.tls_enabled, is_tcp), coalesce(cm_add_host.tls_verify, is_tcp),
+               cm_add_host.tls_cert_path, coalesce(cm_add_host.max_concurrent_jobs, 10),
+               coalesce(cm_add_host.weight, 100), coalesce(cm_add_host.auto_pull_images, true),
+               coalesce(cm_add_host.executor_type, 'docker'),
+               coalesce(cm_add_host.executor_config, '{}'), coalesce(cm_add_host.labels, '{}'),
+               cm_add_host.description);
+    END IF;
+    RETURN (cm_internal.find_host(cm_add_host.name)).id;
+END
+$$;
+COMMENT ON FUNCTION cm_add_host(text, text, boolean, boolean, boolean, text, integer, integer,
+    boolean, text, jsonb, jsonb, text, text, jsonb) IS
+    'Adds a Docker host and returns its number. The connection is not tried: see cm_check_host.';
+
+CREATE FUNCTION cm_remove_host(name text, force boolean DEFAULT false) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts := cm_internal.find_host(cm_remove_host.name);
+BEGIN
+    IF force AND EXISTS (SELECT FROM cm_internal.queue q
+                         WHERE q.host_id = host.id OR q.placement = host.id) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '0A000',
+            MESSAGE = format('host "%s" has unfinished jobs, and force is not available in this version', host.name),
+            HINT = format('Let them end after SELECT cm_disable_host(%L), or cancel them by cm_cancel_job.', host.name);
+    END IF;
+    DELETE FROM @extschema@.cm_hosts h WHERE h.name = host.name;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION cm_remove_host(text, boolean) IS
+    'Removes a host that has no unfinished jobs. Jobs that ran there are kept.';
+
+CREATE FUNCTION cm_disable_host(name text, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts := cm_internal.find_host(cm_disable_host.name);
+BEGIN
+    INSERT INTO cm_internal.host_drains AS d (host_name, reason, drained_by)
+    VALUES (host.name, cm_disable_host.reason, cm_internal.caller())
+    ON CONFLICT ON CONSTRAINT host_drains_pkey DO UPDATE
+        SET reason = EXCLUDED.reason, drained_by = EXCLUDED.drained_by, drained_at = now()
+        WHERE EXCLUDED.reason IS NOT NULL AND d.reason IS DISTINCT FROM EXCLUDED.reason;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION cm_disable_host(text, text) IS
+    'Starts no more jobs on a host; those that run there end. True if that is new, or the reason is.';
+
+CREATE FUNCTION cm_enable_host(name text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts := cm_internal.find_host(cm_enable_host.name);
+    was_drained boolean;
+BEGIN
+    DELETE FROM cm_internal.host_drains d WHERE d.host_name = host.name;
+    was_drained := FOUND;
+    UPDATE @extschema@.cm_hosts h SET is_active = true WHERE h.name = host.name AND NOT h.is_active;
+    RETURN was_drained OR FOUND;
+END
+$$;
+COMMENT ON FUNCTION cm_enable_host(text) IS
+    'Undoes cm_disable_host, and is_active = false. True if the host was disabled.';
+
+CREATE FUNCTION cm_internal.probe_engine(
+    connection_string text, timeout interval,
+    OUT ok boolean, OUT latency_ms double precision, OUT engine_version text,
+    OUT api_version text, OUT error text, OUT hint text)
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_probe_engine';
+COMMENT ON FUNCTION cm_internal.probe_engine(text, interval) IS
+    'Asks an engine who it is, from this session.';
+
+CREATE FUNCTION cm_internal.read_engine_info(host text, connection_string text) RETURNS text
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_read_info';
+COMMENT ON FUNCTION cm_internal.read_engine_info(text, text) IS
+    'The answer of an engine to /info, as JSON.';
+
+CREATE FUNCTION cm_check_host(name text, timeout interval DEFAULT '5 s')
+RETURNS TABLE (
+    host text,
+    ok boolean,
+    latency_ms double precision,
+    engine_version text,
+    api_version text,
+    error text,
+    hint text
+)
+LANGUAGE plpgsql SECURITY DEFINER
+ROWS 1
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_check_host.name);
+BEGIN
+    RETURN QUERY
+    SELECT found_host.name, p.ok, round(p.latency_ms::numeric, 1)::double precision,
+           p.engine_version, p.api_version, p.error, p.hint
+    FROM cm_internal.probe_engine(found_host.connection_string,
+                                  coalesce(cm_check_host.timeout, '5 s')) p;
+END
+$$;
+COMMENT ON FUNCTION cm_check_host(text, interval) IS
+    'Tries the connection to a host now, from this session. An unreachable host is an answer, not an error.';
+
+CREATE FUNCTION cm_host_info(name text) RETURNS TABLE (key text, value text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts := cm_internal.find_host(cm_host_info.name);
+BEGIN
+    RETURN QUERY
+    SELECT i.key, i.value
+    FROM json_each_text(cm_internal.read_engine_info(host.name, host.connection_string)::json) i;
+END
+$$;
+COMMENT ON FUNCTION cm_host_info(text) IS
+    'What docker info tells about a host, asked now. Nested values are JSON.';
+
+CREATE FUNCTION cm_host_env(name text) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+ROWS 4
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts := cm_internal.find_host(cm_host_env.name);
+BEGIN
+    RETURN NEXT 'export DOCKER_HOST=' || cm_internal.shell_quote(host.connection_string);
+    IF NOT host.tls_enabled THEN
+        RETURN NEXT 'unset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH';
+        RETURN;
+    END IF;
+    RETURN NEXT CASE WHEN host.tls_verify THEN 'export DOCKER_TLS_VERIFY=1'
+                     ELSE 'unset DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
+    IF host.tls_cert_path IS NOT NULL THEN
+        RETURN NEXT 'export DOCKER_CERT_PATH=' || cm_internal.shell_quote(host.tls_cert_path);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION cm_host_env(text) IS
+    'Shell lines that point the docker command at a host.';
+
+REVOKE ALL ON FUNCTION
+    cm_internal.check_host(),
+    cm_internal.wake_hosts(),
+    cm_internal.guard_host(),
+    cm_internal.follow_host(),
+    cm_internal.refuse_truncate(),
+    cm_internal.nearest_word(text, text[]),
+    cm_internal.shell_quote(text),
+    cm_internal.caller(),
+    cm_internal.find_host(text),
+    cm_internal.refuse_host_options(jsonb),
+    cm_internal.probe_engine(text, interval),
+    cm_internal.read_engine_info(text, text),
+    cm_add_host(text, text, boolean, boolean, boolean, text, integer, integer, boolean, text, jsonb,
+        jsonb, text, text, jsonb),
+    cm_remove_host(text, boolean),
+    cm_disable_host(text, text),
+    cm_enable_host(text),
+    cm_check_host(text, interval),
+    cm_host_info(text),
+    cm_host_env(text)
+FROM PUBLIC;

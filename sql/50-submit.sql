@@ -1,0 +1,111 @@
+-- Submitting jobs, and what else may be done to them.
+
+CREATE FUNCTION cm_internal.check_job() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_check_job';
+COMMENT ON FUNCTION cm_internal.check_job() IS
+    'Checks and completes a job that is submitted. The guard is asked here and again when the job is started.';
+
+CREATE FUNCTION cm_internal.enqueue_jobs() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_enqueue_jobs';
+COMMENT ON FUNCTION cm_internal.enqueue_jobs() IS
+    'Puts submitted jobs on the queue; the commit wakes the executor.';
+
+CREATE FUNCTION cm_internal.guard_job() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_guard_job';
+COMMENT ON FUNCTION cm_internal.guard_job() IS
+    'Refuses changes that only the executor may make.';
+
+CREATE FUNCTION cm_internal.forget_jobs() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_forget_jobs';
+COMMENT ON FUNCTION cm_internal.forget_jobs() IS
+    'Deletes attempts and output of deleted jobs.';
+
+CREATE FUNCTION cm_internal.publish_events() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_publish_events';
+COMMENT ON FUNCTION cm_internal.publish_events() IS
+    'Notifies cm_job_status of transitions, in their order. Only in the executor.';
+
+CREATE FUNCTION cm_internal.wake_executor() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_wake_executor';
+COMMENT ON FUNCTION cm_internal.wake_executor() IS
+    'Wakes the executor at commit: somebody asks for something.';
+
+CREATE TRIGGER check_job BEFORE INSERT ON cm_jobs
+    FOR EACH ROW EXECUTE FUNCTION cm_internal.check_job();
+CREATE TRIGGER enqueue_jobs AFTER INSERT ON cm_jobs
+    REFERENCING NEW TABLE AS cm_new_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.enqueue_jobs();
+CREATE TRIGGER guard_update BEFORE UPDATE ON cm_jobs
+    FOR EACH ROW EXECUTE FUNCTION cm_internal.guard_job();
+CREATE TRIGGER guard_delete BEFORE DELETE ON cm_jobs
+    FOR EACH ROW EXECUTE FUNCTION cm_internal.guard_job();
+CREATE TRIGGER guard_truncate BEFORE TRUNCATE ON cm_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.guard_job();
+CREATE TRIGGER forget_jobs AFTER DELETE ON cm_jobs
+    REFERENCING OLD TABLE AS cm_old_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.forget_jobs();
+CREATE TRIGGER wake_executor AFTER INSERT ON cm_internal.requests
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_executor();
+
+-- The executor works as a replica, so that triggers of users on these tables
+-- do not run with its rights; this one is its own.
+CREATE TRIGGER publish_events AFTER INSERT ON cm_job_events
+    REFERENCING NEW TABLE AS cm_new_events
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.publish_events();
+ALTER TABLE cm_job_events ENABLE ALWAYS TRIGGER publish_events;
+
+CREATE FUNCTION cm_submit_job(
+    image text,
+    command text DEFAULT NULL,
+    args text[] DEFAULT NULL,
+    entrypoint text[] DEFAULT NULL,
+    template text DEFAULT NULL,
+    name text DEFAULT NULL,
+    namespace text DEFAULT NULL,
+    host text DEFAULT NULL,
+    environment jsonb DEFAULT NULL,
+    secret_environment jsonb DEFAULT NULL,
+    environment_template text DEFAULT NULL,
+    working_directory text DEFAULT NULL,
+    run_as text DEFAULT NULL,
+    memory_limit integer DEFAULT NULL,
+    cpu_limit numeric DEFAULT NULL,
+    timeout_seconds integer DEFAULT NULL,
+    networks jsonb DEFAULT NULL,
+    priority integer DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL,
+    max_wait interval DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    depends_on bigint[] DEFAULT NULL,
+    unique_key text DEFAULT NULL,
+    labels jsonb DEFAULT NULL,
+    read_only boolean DEFAULT NULL,
+    tmpfs jsonb DEFAULT NULL,
+    docker_options jsonb DEFAULT NULL,
+    options jsonb DEFAULT NULL
+) RETURNS bigint
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_submit_job';
+COMMENT ON FUNCTION cm_submit_job IS
+    'Submits a job; it runs after COMMIT. Returns its id. NULL leaves a parameter unsaid; options takes further columns of cm_jobs.';
+
+CREATE FUNCTION cm_cancel_job(id bigint) RETURNS boolean
+STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_cancel_job';
+COMMENT ON FUNCTION cm_cancel_job IS
+    'Cancels a job, whether it waits or runs. A running container gets SIGTERM, then SIGKILL. False: it is over, or being cancelled already.';
+
+CREATE FUNCTION cm_set_priority(id bigint, priority integer) RETURNS boolean
+STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_set_priority';
+COMMENT ON FUNCTION cm_set_priority IS
+    'Changes the priority of a job that waits. 0 to 100, higher first. False: it does not wait any more.';
+
+REVOKE ALL ON FUNCTION
+    cm_internal.check_job(),
+    cm_internal.enqueue_jobs(),
+    cm_internal.guard_job(),
+    cm_internal.forget_jobs(),
+    cm_internal.publish_events(),
+    cm_internal.wake_executor(),
+    cm_submit_job,
+    cm_cancel_job,
+    cm_set_priority
+FROM PUBLIC;

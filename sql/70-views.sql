@@ -1,0 +1,526 @@
+-- What to look at.  Views read with the owner's rights, so SELECT on one is
+-- nearly all it takes: the functions that they call (short_image,
+-- short_interval, executor_status, preload_line, waiting_reason) need EXECUTE,
+-- because the server checks that against whoever asks.
+
+CREATE FUNCTION cm_internal.executor_status(
+    OUT phase text, OUT is_preloaded boolean, OUT has_launcher boolean, OUT in_recovery boolean,
+    OUT is_enabled boolean, OUT executor_pid integer,
+    OUT started_at timestamptz, OUT last_turn_at timestamptz,
+    OUT last_error_at timestamptz, OUT last_error text,
+    OUT blocked_on text, OUT blocked_by integer[],
+    OUT turns bigint, OUT wakeups bigint, OUT transactions bigint, OUT polls bigint,
+    OUT claimed bigint, OUT finished bigint, OUT http_requests bigint)
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_status_read_executor';
+COMMENT ON FUNCTION cm_internal.executor_status() IS
+    'What shared memory knows of this database''s executor.';
+
+CREATE FUNCTION cm_internal.short_image(image text) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'cm_status_short_image';
+COMMENT ON FUNCTION cm_internal.short_image(text) IS
+    'An image reference in short: busybox:1.36.';
+
+CREATE FUNCTION cm_internal.short_interval(duration interval) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE
+    WHEN extract(epoch FROM duration) < 1 THEN '0s'
+    WHEN extract(epoch FROM duration) < 60 THEN trunc(extract(epoch FROM duration)) || 's'
+    WHEN extract(epoch FROM duration) < 3600 THEN trunc(extract(epoch FROM duration) / 60) || 'm'
+    WHEN extract(epoch FROM duration) < 86400 THEN trunc(extract(epoch FROM duration) / 3600) || 'h'
+    ELSE trunc(extract(epoch FROM duration) / 86400) || 'd'
+END;
+COMMENT ON FUNCTION cm_internal.short_interval(interval) IS
+    'A duration in up to four characters: 3s, 5m, 2h, 4d.';
+
+-- With what is preloaded already, where the caller may read that.
+CREATE FUNCTION cm_internal.preload_line() RETURNS text
+LANGUAGE sql STABLE
+RETURN format('shared_preload_libraries = ''%s''',
+    CASE
+        WHEN NOT pg_has_role('pg_read_all_settings', 'USAGE') THEN '..., container_manager'
+        WHEN current_setting('shared_preload_libraries') = '' THEN 'container_manager'
+        ELSE current_setting('shared_preload_libraries') || ', container_manager'
+    END);
+COMMENT ON FUNCTION cm_internal.preload_line() IS
+    'The line for postgresql.conf that preloads this library.';
+
+-- Hosts as the executor may use them.  What it saw is only told while it runs.
+CREATE VIEW cm_host_status AS
+SELECT
+    h.name,
+    CASE
+        WHEN d.host_name IS NOT NULL OR NOT h.is_active THEN 'drained'
+        WHEN e.phase <> 'at work' THEN 'unknown'
+        ELSE coalesce(s.state, 'unknown')
+    END AS state,
+    h.max_concurrent_jobs AS slots,
+    coalesce(u.running, 0) AS running,
+    coalesce(u.launching, 0) AS launching,
+    coalesce(w.waiting, 0) AS waiting,
+    s.cpus,
+    s.memory_bytes AS memory,
+    h.connection_string AS url,
+    s.engine_version,
+    s.api_version,
+    s.last_seen,
+    s.error,
+    CASE
+        WHEN e.phase <> 'at work' THEN
+            'No executor is running, so this is what was last seen; see cm_status.'
+        ELSE s.hint
+    END AS hint,
+    CASE WHEN d.host_name IS NULL AND NOT h.is_active THEN 'configuration'
+         ELSE d.drained_by END AS drained_by,
+    CASE WHEN d.host_name IS NULL AND NOT h.is_active THEN 'is_active is false'
+         ELSE d.reason END AS drain_reason,
+    d.drained_at,
+    s.since
+FROM cm_hosts h
+CROSS JOIN cm_internal.executor_status() e
+LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
+LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+LEFT JOIN (
+    SELECT q.host_id,
+           count(*) FILTER (WHERE q.status = 'running') AS running,
+           count(*) FILTER (WHERE q.status = 'launching') AS launching
+    FROM cm_internal.queue q
+    WHERE q.status <> 'pending'
+    GROUP BY q.host_id
+) u ON u.host_id = h.id
+LEFT JOIN (
+    SELECT q.placement, count(*) AS waiting
+    FROM cm_internal.queue q
+    WHERE q.status = 'pending' AND q.is_due AND q.placement > 0
+    GROUP BY q.placement
+) w ON w.placement = h.id
+ORDER BY h.name;
+COMMENT ON VIEW cm_host_status IS
+    'Hosts, one row each: whether they answer, and their load.';
+COMMENT ON COLUMN cm_host_status.name IS 'Name of the host.';
+COMMENT ON COLUMN cm_host_status.state IS
+    'unknown (not seen by a running executor), healthy, unhealthy or drained.';
+COMMENT ON COLUMN cm_host_status.slots IS 'How many jobs may be launching or running there at once.';
+COMMENT ON COLUMN cm_host_status.running IS 'Jobs that run there.';
+COMMENT ON COLUMN cm_host_status.launching IS 'Jobs that are being started there.';
+COMMENT ON COLUMN cm_host_status.waiting IS 'Jobs that are due and must run there.';
+COMMENT ON COLUMN cm_host_status.cpus IS 'CPUs of the host.';
+COMMENT ON COLUMN cm_host_status.memory IS 'Memory of the host in bytes; see pg_size_pretty.';
+COMMENT ON COLUMN cm_host_status.url IS 'Connection string.';
+COMMENT ON COLUMN cm_host_status.engine_version IS 'Version of the engine.';
+COMMENT ON COLUMN cm_host_status.api_version IS 'API version spoken with it.';
+COMMENT ON COLUMN cm_host_status.last_seen IS 'When it last answered.';
+COMMENT ON COLUMN cm_host_status.error IS 'Why it is unhealthy.';
+COMMENT ON COLUMN cm_host_status.hint IS 'What to do about it.';
+COMMENT ON COLUMN cm_host_status.drained_by IS 'Who disabled it.';
+COMMENT ON COLUMN cm_host_status.drain_reason IS 'Why it was disabled.';
+COMMENT ON COLUMN cm_host_status.drained_at IS 'When it was disabled by cm_disable_host.';
+COMMENT ON COLUMN cm_host_status.since IS 'Since when the executor sees it as it is.';
+
+-- Why a pending job is not started: the one place for that reasoning.  NULL
+-- for any other job.  The order is that of what has to change first.
+CREATE FUNCTION cm_internal.waiting_reason(job bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    q record;
+    hosts record;
+BEGIN
+    SELECT j.epoch <> i.epoch AS is_copy, k.placement, k.run_at, k.cancel_requested_by
+    INTO q
+    FROM @extschema@.cm_jobs j
+    CROSS JOIN cm_internal.identity i
+    LEFT JOIN cm_internal.queue k ON k.job_id = j.id
+    WHERE j.id = waiting_reason.job AND j.status = 'pending';
+
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF q.is_copy THEN
+        RETURN 'copy from another database';
+    ELSIF q.placement IS NULL THEN
+        RETURN 'not in the queue';
+    ELSIF q.cancel_requested_by IS NOT NULL THEN
+        RETURN 'cancelling';
+    ELSIF q.run_at > clock_timestamp() THEN
+        RETURN format('not due (until %s)', to_char(q.run_at,
+            CASE WHEN q.run_at < clock_timestamp() + interval '18 h' THEN 'HH24:MI'
+                 ELSE 'YYYY-MM-DD' END));
+    ELSIF (SELECT e.phase <> 'at work' FROM cm_internal.executor_status() e) THEN
+        RETURN 'no executor running';
+    END IF;
+
+    SELECT count(*) AS n,
+           min(c.name) AS name,
+           count(*) FILTER (WHERE c.drained) AS drained,
+           count(*) FILTER (WHERE NOT c.drained AND c.state = 'unhealthy') AS unhealthy,
+           count(*) FILTER (WHERE NOT c.drained AND c.state = 'unknown') AS unknown,
+           count(*) FILTER (WHERE NOT c.drained AND c.state = 'healthy' AND c.used >= c.slots) AS busy,
+           min(c.used) AS used,
+           min(c.slots) AS slots
+    INTO hosts
+    FROM (
+        SELECT h.name, h.max_concurrent_jobs AS slots,
+               NOT h.is_active OR d.host_name IS NOT NULL AS drained,
+               coalesce(s.state, 'unknown') AS state,
+               coalesce(u.used, 0) AS used
+        FROM @extschema@.cm_hosts h
+        LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+        LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
+        LEFT JOIN (
+            SELECT k.host_id, count(*) AS used
+            FROM cm_internal.queue k
+            WHERE k.status <> 'pending'
+            GROUP BY k.host_id
+        ) u ON u.host_id = h.id
+        WHERE q.placement IN (0, h.id)
+    ) c;
+    RETURN cm_internal.describe_hosts(q.placement <> 0, hosts.n, hosts.name, hosts.drained,
+        hosts.unhealthy, hosts.unknown, hosts.busy, hosts.used, hosts.slots);
+END
+$$;
+COMMENT ON FUNCTION cm_internal.waiting_reason(bigint) IS
+    'Why a pending job is not started, in some 30 characters.';
+
+-- One host is named, several are counted.
+CREATE FUNCTION cm_internal.describe_hosts(
+    is_pinned boolean, n bigint, name text, drained bigint, unhealthy bigint, not_seen bigint,
+    busy bigint, used bigint, slots integer) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN n = 0 AND is_pinned THEN 'its host was removed'
+    WHEN n = 0 THEN 'no hosts defined'
+    WHEN drained + unhealthy + not_seen + busy < n THEN 'about to be started'
+    WHEN n = 1 AND drained = 1 THEN format('host "%s" drained', name)
+    WHEN n = 1 AND unhealthy = 1 THEN format('host "%s" unhealthy', name)
+    WHEN n = 1 AND not_seen = 1 THEN format('host "%s" not seen yet', name)
+    WHEN n = 1 THEN format('host "%s" full (%s of %s)', name, used, slots)
+    WHEN drained = n THEN 'all hosts drained'
+    WHEN unhealthy = n THEN 'all hosts unhealthy'
+    WHEN not_seen = n THEN 'no host seen yet'
+    WHEN busy = n THEN 'all hosts full'
+    ELSE concat_ws(', ',
+        CASE WHEN busy > 0 THEN format('%s %s full', busy, CASE busy WHEN 1 THEN 'host' ELSE 'hosts' END) END,
+        nullif(unhealthy, 0) || ' unhealthy',
+        nullif(not_seen, 0) || ' not seen yet',
+        nullif(drained, 0) || ' drained')
+END;
+COMMENT ON FUNCTION cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint,
+    bigint, bigint, integer) IS
+    'Why none of the hosts takes a job, from counts.';
+
+-- The first pending jobs in the order in which they will be claimed.  Each
+-- placement is a run of its own in queue_ready, so the runs' heads are taken
+-- one by one: a million waiting jobs cost no more than a hundred.
+CREATE VIEW cm_internal.first_pending AS
+WITH RECURSIVE placements AS (
+    (SELECT q.placement FROM cm_internal.queue q
+     WHERE q.status = 'pending' AND q.is_due
+     ORDER BY q.placement LIMIT 1)
+    UNION ALL
+    SELECT (SELECT q.placement FROM cm_internal.queue q
+            WHERE q.status = 'pending' AND q.is_due AND q.placement > p.placement
+            ORDER BY q.placement LIMIT 1)
+    FROM placements p
+    WHERE p.placement IS NOT NULL
+),
+ready AS (
+    SELECT q.job_id, q.priority, q.run_at
+    FROM placements p
+    CROSS JOIN LATERAL (
+        SELECT k.job_id, k.priority, k.run_at
+        FROM cm_internal.queue k
+        WHERE k.status = 'pending' AND k.is_due AND k.placement = p.placement
+        ORDER BY k.priority DESC, k.run_at, k.job_id
+        LIMIT 100
+    ) q
+    ORDER BY q.priority DESC, q.run_at, q.job_id
+    LIMIT 100
+),
+later AS (
+    SELECT q.job_id, q.run_at
+    FROM cm_internal.queue q
+    WHERE NOT q.is_due
+    ORDER BY q.run_at
+    LIMIT 100
+)
+SELECT a.job_id, row_number() OVER (ORDER BY a.part, a.priority DESC, a.run_at, a.job_id) AS position
+FROM (
+    SELECT 1 AS part, r.job_id, r.priority, r.run_at FROM ready r
+    UNION ALL
+    SELECT 2, l.job_id, 0, l.run_at FROM later l
+) a
+ORDER BY position
+LIMIT 100;
+COMMENT ON VIEW cm_internal.first_pending IS 'The first 100 pending jobs, in the order of claims.';
+
+CREATE VIEW cm_ps AS
+WITH shown AS (
+    SELECT q.job_id, CASE q.status WHEN 'running' THEN 1 ELSE 2 END AS part, q.job_id AS position
+    FROM cm_internal.queue q
+    WHERE q.status <> 'pending'
+    UNION ALL
+    SELECT f.job_id, 3, f.position
+    FROM cm_internal.first_pending f
+    UNION ALL
+    (SELECT j.id, 4, row_number() OVER (ORDER BY j.completed_at DESC, j.id DESC)
+     FROM cm_jobs j
+     WHERE j.completed_at > now() - interval '1 h'
+     ORDER BY j.completed_at DESC, j.id DESC
+     LIMIT 20)
+)
+SELECT
+    j.id,
+    CASE WHEN length(j.namespace) > 8 THEN left(j.namespace, 7) || '~' ELSE j.namespace END AS ns,
+    CASE WHEN length(j.name) > 12 THEN left(j.name, 11) || '~' ELSE j.name END AS name,
+    CASE WHEN length(i.image) > 16 THEN left(i.image, 15) || '~' ELSE i.image END AS image,
+    j.status AS state,
+    CASE WHEN length(w.why) > 28 THEN left(w.why, 27) || '~' ELSE w.why END AS why,
+    CASE WHEN length(h.host) > 8 THEN left(h.host, 7) || '~' ELSE h.host END AS host,
+    format('%s/%s', j.attempt, j.max_attempts) AS att,
+    j.exit_code AS exit,
+    cm_internal.short_interval(clock_timestamp() - j.created_at) AS age,
+    cm_internal.short_interval(coalesce(j.completed_at, clock_timestamp()) - j.started_at) AS took
+FROM shown s
+JOIN cm_jobs j ON j.id = s.job_id
+LEFT JOIN cm_internal.queue q ON q.job_id = s.job_id
+CROSS JOIN LATERAL (SELECT cm_internal.short_image(j.image) AS image) i
+CROSS JOIN LATERAL (SELECT coalesce(j.host, j.requested_host) AS host) h
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN s.part = 3 THEN cm_internal.waiting_reason(j.id)
+        WHEN s.part = 4 THEN j.failure_reason
+        WHEN q.cancel_requested_by IS NOT NULL THEN 'cancelling'
+        ELSE j.detail
+    END AS why
+    OFFSET 0
+) w
+ORDER BY s.part, s.position;
+COMMENT ON VIEW cm_ps IS
+    'Unfinished jobs and those that ended lately, for \watch. Of the pending ones the first 100 in the order of claims: cm_queue_status counts them all; then the last 20 that ended within the hour.';
+COMMENT ON COLUMN cm_ps.id IS 'Number of the job.';
+COMMENT ON COLUMN cm_ps.ns IS 'Namespace.';
+COMMENT ON COLUMN cm_ps.name IS 'Name of the job; ~ stands for what was cut off.';
+COMMENT ON COLUMN cm_ps.image IS 'Image, in short.';
+COMMENT ON COLUMN cm_ps.state IS 'Status of the job.';
+COMMENT ON COLUMN cm_ps.why IS 'Why it waits or failed, or what it is doing; cm_job_explain tells more.';
+COMMENT ON COLUMN cm_ps.host IS 'Host where it runs or ran, or must run.';
+COMMENT ON COLUMN cm_ps.att IS 'Attempt, and how many there may be.';
+COMMENT ON COLUMN cm_ps.exit IS 'Exit code.';
+COMMENT ON COLUMN cm_ps.age IS 'Time since it was submitted.';
+COMMENT ON COLUMN cm_ps.took IS 'How long it ran, or has been running.';
+
+CREATE VIEW cm_queue_status AS
+SELECT
+    coalesce(h.name, CASE g.host_id WHEN 0 THEN 'any' ELSE '(removed)' END) AS host,
+    g.status,
+    g.jobs,
+    g.due,
+    g.oldest_run_at,
+    g.next_run_at
+FROM (
+    SELECT coalesce(q.host_id, q.placement) AS host_id,
+           q.status,
+           count(*) AS jobs,
+           count(*) FILTER (WHERE q.run_at <= now()) AS due,
+           min(q.run_at) FILTER (WHERE q.run_at <= now()) AS oldest_run_at,
+           min(q.run_at) FILTER (WHERE q.run_at > now()) AS next_run_at
+    FROM cm_internal.queue q
+    GROUP BY 1, 2
+) g
+LEFT JOIN cm_hosts h ON h.id = g.host_id
+ORDER BY g.host_id <> 0, 1, array_position(ARRAY['running', 'launching', 'pending'], g.status);
+COMMENT ON VIEW cm_queue_status IS
+    'Unfinished jobs, counted by host and status.';
+COMMENT ON COLUMN cm_queue_status.host IS 'Host where they are or must run; any: the executor chooses.';
+COMMENT ON COLUMN cm_queue_status.status IS 'pending, launching or running.';
+COMMENT ON COLUMN cm_queue_status.jobs IS 'How many jobs.';
+COMMENT ON COLUMN cm_queue_status.due IS 'How many of them are due.';
+COMMENT ON COLUMN cm_queue_status.oldest_run_at IS 'Since when the first of them is due.';
+COMMENT ON COLUMN cm_queue_status.next_run_at IS 'When the next of them becomes due.';
+
+CREATE VIEW cm_job_summary AS
+SELECT
+    j.namespace,
+    cm_internal.short_image(j.image) AS image,
+    count(*) AS jobs,
+    count(*) FILTER (WHERE j.status = 'completed') AS completed,
+    count(*) FILTER (WHERE j.status = 'failed') AS failed,
+    count(*) FILTER (WHERE j.status = 'timeout') AS timeout,
+    count(*) FILTER (WHERE j.status = 'cancelled') AS cancelled,
+    mode() WITHIN GROUP (ORDER BY j.failure_reason)
+        FILTER (WHERE j.status = 'failed') AS main_failure,
+    round(percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.completed_at - j.started_at)::float8)::numeric, 1) AS p50_seconds,
+    round(percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM j.completed_at - j.started_at)::float8)::numeric, 1) AS p95_seconds,
+    round(percentile_cont(0.95) WITHIN GROUP (ORDER BY greatest(extract(epoch FROM j.started_at - greatest(j.created_at, j.run_at)), 0)::float8)::numeric, 1) AS p95_wait_seconds,
+    max(j.completed_at) AS last_completed_at
+FROM cm_jobs j
+WHERE j.completed_at > now() - interval '24 h'
+GROUP BY 1, 2
+ORDER BY jobs DESC, 1, 2;
+COMMENT ON VIEW cm_job_summary IS
+    'The last 24 hours by namespace and image.';
+COMMENT ON COLUMN cm_job_summary.namespace IS 'Namespace.';
+COMMENT ON COLUMN cm_job_summary.image IS 'Image, in short.';
+COMMENT ON COLUMN cm_job_summary.jobs IS 'Jobs that ended.';
+COMMENT ON COLUMN cm_job_summary.completed IS 'Those that completed.';
+COMMENT ON COLUMN cm_job_summary.failed IS 'Those that failed.';
+COMMENT ON COLUMN cm_job_summary.timeout IS 'Those that ran too long.';
+COMMENT ON COLUMN cm_job_summary.cancelled IS 'Those that were cancelled.';
+COMMENT ON COLUMN cm_job_summary.main_failure IS 'The most frequent failure_reason of those that failed.';
+COMMENT ON COLUMN cm_job_summary.p50_seconds IS 'Run time that half of them stayed below.';
+COMMENT ON COLUMN cm_job_summary.p95_seconds IS 'Run time that 95 % of them stayed below.';
+COMMENT ON COLUMN cm_job_summary.p95_wait_seconds IS 'Time from being due to running that 95 % of them stayed below.';
+COMMENT ON COLUMN cm_job_summary.last_completed_at IS 'When the last of them ended.';
+
+CREATE VIEW cm_status AS
+WITH facts AS (
+    SELECT e.*,
+           CASE
+               WHEN e.in_recovery THEN 'standby'
+               WHEN e.phase = 'at work' THEN 'running'
+               WHEN NOT e.is_enabled THEN 'disabled'
+               WHEN e.phase = 'held' THEN 'stepped aside'
+               WHEN e.phase IN ('starting', 'crashed', 'no worker slot', 'stopped') THEN e.phase
+               WHEN NOT e.is_preloaded THEN 'not preloaded'
+               ELSE 'not started'
+           END AS state
+    FROM cm_internal.executor_status() e
+),
+counts AS (
+    SELECT count(*) FILTER (WHERE q.status = 'pending') AS pending,
+           count(*) FILTER (WHERE q.status = 'launching') AS launching,
+           count(*) FILTER (WHERE q.status = 'running') AS running,
+           min(q.run_at) FILTER (WHERE q.status = 'pending' AND q.run_at <= now()) AS oldest_pending_at
+    FROM cm_internal.queue q
+),
+hosts AS (
+    SELECT count(*) AS hosts,
+           count(*) FILTER (WHERE h.is_active AND d.host_name IS NULL AND s.state = 'healthy') AS healthy
+    FROM cm_hosts h
+    LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
+    LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+)
+SELECT
+    f.state = 'running' AS is_running,
+    f.state,
+    CASE f.state
+        WHEN 'standby' THEN
+            'This server is a standby: jobs run on the primary, and here after promotion.'
+        WHEN 'disabled' THEN
+            'The executor is switched off for this database: container_manager.enabled is off.'
+        WHEN 'stepped aside' THEN
+            'The executor stepped aside for a command such as DROP DATABASE or CREATE DATABASE ... TEMPLATE, and comes back when that ends.'
+        WHEN 'stopped' THEN
+            'The executor was sent away by cm_stop_executor() and stays away until it is started or the server restarts.'
+        WHEN 'starting' THEN
+            'The executor was started and is not at work yet.'
+        WHEN 'crashed' THEN
+            'The executor ended by an error; the launcher starts it again, less often each time.'
+        WHEN 'no worker slot' THEN
+            format('No executor could be started: all background workers are in use (max_worker_processes = %s).',
+                   current_setting('max_worker_processes'))
+        WHEN 'not preloaded' THEN
+            'No executor runs: the library is not in shared_preload_libraries, so the server starts none by itself.'
+        WHEN 'not started' THEN CASE
+            WHEN f.has_launcher THEN 'No executor has been started for this database.'
+            ELSE 'No executor runs, and the launcher, which starts them, does not run either.' END
+        ELSE CASE
+            WHEN f.blocked_on IS NOT NULL THEN
+                format('The executor runs, but waits for a lock on %s that another session holds.', f.blocked_on)
+            WHEN f.last_turn_at < clock_timestamp() - interval '3 min' THEN
+                format('The executor runs, but has done nothing for %s.',
+                       cm_internal.short_interval(clock_timestamp() - f.last_turn_at))
+            WHEN h.hosts = 0 THEN 'The executor runs; there is no host yet that could run jobs.'
+            WHEN h.healthy = 0 THEN 'The executor runs, but no host can be used.'
+            ELSE 'The executor runs.' END
+    END AS explanation,
+    CASE f.state
+        WHEN 'standby' THEN NULL
+        WHEN 'disabled' THEN
+            format('ALTER DATABASE %I SET container_manager.enabled = on; then SELECT cm_start_executor(); in a new session.',
+                   current_database())
+        WHEN 'stepped aside' THEN NULL
+        WHEN 'stopped' THEN 'SELECT cm_start_executor();'
+        WHEN 'starting' THEN NULL
+        WHEN 'crashed' THEN 'See last_error and the server''s log.'
+        WHEN 'no worker slot' THEN
+            format('Put max_worker_processes = %s into postgresql.conf and restart the server.',
+                   current_setting('max_worker_processes')::integer + 8)
+        WHEN 'not preloaded' THEN
+            format('Put %s into postgresql.conf and restart the server; until then, SELECT cm_start_executor(); runs one.',
+                   cm_internal.preload_line())
+        WHEN 'not started' THEN CASE
+            WHEN f.has_launcher THEN 'SELECT cm_start_executor();'
+            ELSE 'See the server''s log for the end of the container_manager launcher; SELECT cm_start_executor(); runs an executor without it.' END
+        ELSE CASE
+            WHEN f.blocked_on IS NOT NULL THEN
+                format('Let that session end its transaction, or SELECT pg_terminate_backend(%s);',
+                       coalesce(f.blocked_by[1]::text, 'pid'))
+            WHEN f.last_turn_at < clock_timestamp() - interval '3 min' THEN
+                format('See pg_stat_activity for pid %s, and the server''s log.', f.executor_pid)
+            WHEN h.hosts = 0 THEN
+                'SELECT cm_add_host(''local'', ''unix:///var/run/docker.sock'');'
+            WHEN h.healthy = 0 THEN 'See error and hint in cm_host_status.'
+            WHEN NOT f.is_preloaded THEN
+                format('It will not run after a restart of the server unless you put %s into postgresql.conf.',
+                       cm_internal.preload_line()) END
+    END AS advice,
+    f.executor_pid,
+    f.started_at,
+    f.last_turn_at,
+    f.last_error,
+    f.last_error_at,
+    c.pending,
+    c.launching,
+    c.running,
+    c.oldest_pending_at,
+    h.hosts,
+    CASE WHEN f.state = 'running' THEN h.healthy ELSE 0 END AS healthy_hosts,
+    f.blocked_on,
+    f.blocked_by,
+    f.transactions,
+    f.polls,
+    f.wakeups,
+    (SELECT x.extversion FROM pg_extension x WHERE x.extname = 'container_manager') AS version
+FROM facts f, counts c, hosts h;
+COMMENT ON VIEW cm_status IS
+    'One row: does it run, and if not, why and what to do. Counts all unfinished jobs.';
+COMMENT ON COLUMN cm_status.is_running IS 'Whether this database''s executor is at work.';
+COMMENT ON COLUMN cm_status.state IS
+    'running, starting, not preloaded, disabled, standby, stepped aside, stopped, no worker slot, crashed or not started.';
+COMMENT ON COLUMN cm_status.explanation IS 'The state in a sentence.';
+COMMENT ON COLUMN cm_status.advice IS 'What to do; NULL when all is well.';
+COMMENT ON COLUMN cm_status.executor_pid IS 'Process of the executor.';
+COMMENT ON COLUMN cm_status.started_at IS 'When it was started.';
+COMMENT ON COLUMN cm_status.last_turn_at IS 'When its loop last turned.';
+COMMENT ON COLUMN cm_status.last_error IS 'The last error that it met.';
+COMMENT ON COLUMN cm_status.last_error_at IS 'When that was.';
+COMMENT ON COLUMN cm_status.pending IS 'Jobs that wait to be started, those not due included.';
+COMMENT ON COLUMN cm_status.launching IS 'Jobs that are being started.';
+COMMENT ON COLUMN cm_status.running IS 'Jobs that run.';
+COMMENT ON COLUMN cm_status.oldest_pending_at IS 'Since when the first pending job is due.';
+COMMENT ON COLUMN cm_status.hosts IS 'Hosts in cm_hosts.';
+COMMENT ON COLUMN cm_status.healthy_hosts IS 'Those that answer and may take jobs; 0 while no executor runs.';
+COMMENT ON COLUMN cm_status.blocked_on IS 'Table that the executor could not lock.';
+COMMENT ON COLUMN cm_status.blocked_by IS 'Processes that keep it from that.';
+COMMENT ON COLUMN cm_status.transactions IS 'Transactions of this executor so far.';
+COMMENT ON COLUMN cm_status.polls IS 'Those that only looked for work.';
+COMMENT ON COLUMN cm_status.wakeups IS 'How often it was woken.';
+COMMENT ON COLUMN cm_status.version IS 'Installed version of the extension.';
+
+REVOKE ALL ON FUNCTION
+    cm_internal.executor_status(),
+    cm_internal.short_image(text),
+    cm_internal.short_interval(interval),
+    cm_internal.preload_line(),
+    cm_internal.waiting_reason(bigint),
+    cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint, bigint, bigint, integer)
+FROM PUBLIC;
+REVOKE ALL ON
+    cm_ps,
+    cm_status,
+    cm_host_status,
+    cm_queue_status,
+    cm_job_summary,
+    cm_internal.first_pending
+FROM PUBLIC;

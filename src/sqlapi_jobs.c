@@ -1,0 +1,321 @@
+/*
+ * sqlapi_jobs.c
+ *		cm_submit_job() and what else is done to jobs from SQL.
+ *
+ * Submitting is an INSERT into cm_jobs; the checks are in its triggers, so
+ * that a plain INSERT meets the same ones.  Functions that change a job only
+ * leave a request: the executor alone changes a job's state.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "shmem.h"
+#include "sqlapi_util.h"
+
+#define MAX_PRIORITY 100
+
+/* --- submit --- */
+
+/* cm_submit_job's parameters: all but the last, options, are columns. */
+typedef struct SubmitPlan
+{
+	Oid			function;		/* that it was made for */
+	int			n_columns;
+	char	  **columns;
+	Oid		   *types;			/* n_columns, then jsonb */
+	SPIPlanPtr	plain;
+	SPIPlanPtr	with_options;
+} SubmitPlan;
+
+static SubmitPlan submit_plan;
+
+static void
+read_parameters(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid		   *types;
+	char	  **names;
+	char	   *modes;
+	MemoryContext caller;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	submit_plan.n_columns = get_func_arg_info(tuple, &types, &names, &modes) - 1;
+	MemoryContextSwitchTo(caller);
+	ReleaseSysCache(tuple);
+	submit_plan.types = types;
+	submit_plan.columns = names;
+}
+
+/* INSERT of all columns; with options, what a parameter leaves unsaid is
+ * taken from them. */
+static SPIPlanPtr
+plan_insert(const char *schema, bool with_options)
+{
+	StringInfoData text;
+	int			n = submit_plan.n_columns;
+	SPIPlanPtr	plan;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "INSERT INTO %s.cm_jobs (", schema);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(submit_plan.columns[i]));
+	appendStringInfoString(&text, ") SELECT ");
+	for (int i = 0; i < n; i++)
+	{
+		if (with_options)
+			appendStringInfo(&text, "%scoalesce($%d, o.%s)", i ? ", " : "", i + 1,
+							 quote_identifier(submit_plan.columns[i]));
+		else
+			appendStringInfo(&text, "%s$%d", i ? ", " : "", i + 1);
+	}
+	if (with_options)
+		appendStringInfo(&text, " FROM pg_catalog.jsonb_populate_record(NULL::%s.cm_jobs, $%d) AS o",
+						 schema, n + 1);
+	appendStringInfoString(&text, " RETURNING id");
+	plan = SPI_prepare(text.data, n + 1, submit_plan.types);
+	if (plan == NULL)
+		elog(ERROR, "could not plan \"%s\"", text.data);
+	SPI_keepplan(plan);
+	return plan;
+}
+
+static void
+prepare_submit(FunctionCallInfo fcinfo)
+{
+	Oid			function = fcinfo->flinfo->fn_oid;
+	const char *schema;
+
+	if (submit_plan.function == function)
+		return;
+	schema = cm_sqlapi_schema(fcinfo);
+	read_parameters(function);
+	submit_plan.plain = plan_insert(schema, false);
+	submit_plan.with_options = plan_insert(schema, true);
+	submit_plan.function = function;
+}
+
+static const char *
+find_nearest_column(const char *key, int n_key)
+{
+	const char *nearest = NULL;
+	int			best = 4;		/* edits; more is another word */
+
+	for (int i = 0; i < submit_plan.n_columns; i++)
+	{
+		const char *column = submit_plan.columns[i];
+		int			distance = varstr_levenshtein_less_equal(key, n_key, column, strlen(column),
+															 1, 1, 1, best, true);
+
+		if (distance < best)
+		{
+			best = distance;
+			nearest = column;
+		}
+	}
+	return nearest;
+}
+
+static void
+check_option(FunctionCallInfo fcinfo, const char *key, int n_key)
+{
+	const char *nearest;
+
+	for (int i = 0; i < submit_plan.n_columns; i++)
+	{
+		if (strlen(submit_plan.columns[i]) != n_key ||
+			strncmp(submit_plan.columns[i], key, n_key) != 0)
+			continue;
+		if (!PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s is given twice", submit_plan.columns[i]),
+					 errdetail("It is a parameter of its own and a key of options."),
+					 errhint("Leave one of them out.")));
+		return;
+	}
+	nearest = find_nearest_column(key, Min(n_key, NAMEDATALEN));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("options has an unknown key \"%.*s\"", pg_mbcliplen(key, n_key, 100), key),
+			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
+			 errhint("Keys are columns of cm_jobs that a job may be given.")));
+}
+
+static void
+check_options(FunctionCallInfo fcinfo, Jsonb *options)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("options is not a JSON object"),
+				 errhint("Write it as {\"column\": value}.")));
+	iterator = JsonbIteratorInit(&options->root);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+			check_option(fcinfo, value.val.string.val, value.val.string.len);
+}
+
+PG_FUNCTION_INFO_V1(cm_submit_job);
+
+Datum
+cm_submit_job(PG_FUNCTION_ARGS)
+{
+	int			n = PG_NARGS();
+	Datum	   *values = palloc(sizeof(Datum) * n);
+	char	   *nulls = palloc(n + 1);
+	bool		with_options = !PG_ARGISNULL(n - 1);
+	bool		is_null;
+	int64		id;
+
+	for (int i = 0; i < n; i++)
+	{
+		values[i] = PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	nulls[n] = '\0';
+	SPI_connect();
+	prepare_submit(fcinfo);
+	if (with_options)
+		check_options(fcinfo, PG_GETARG_JSONB_P(n - 1));
+	if (SPI_execute_plan(with_options ? submit_plan.with_options : submit_plan.plain,
+						 values, nulls, false, 0) != SPI_OK_INSERT_RETURNING ||
+		SPI_processed != 1)
+		elog(ERROR, "the job was not inserted");
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+	SPI_finish();
+	PG_RETURN_INT64(id);
+}
+
+/* --- requests --- */
+
+typedef struct RequestedJob
+{
+	bool		is_pending;
+	bool		is_finished;
+	bool		is_being_cancelled;
+} RequestedJob;
+
+/*
+ * Looks at a job that the caller wants something of, with the owner's rights:
+ * whoever submitted it may, and members of that role.
+ */
+static void
+find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJob *job)
+{
+	static CmJobQuery look = {
+		"SELECT j.owner::text, j.status, j.epoch = i.epoch,"
+		" q.cancel_requested_by IS NOT NULL OR EXISTS (SELECT FROM cm_internal.requests r"
+		"  WHERE r.job_id = j.id AND r.action = 'cancel'), q.job_id IS NOT NULL"
+		" FROM cm_internal.identity i, @extschema@.cm_jobs j"
+		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id WHERE j.id = $1",
+		NULL, InvalidOid
+	};
+	bool		is_null;
+	char	   *owner;
+	char	   *status;
+	Oid			owner_id;
+
+	if (!cm_sqlapi_read_job(fcinfo, &look, job_id))
+		cm_sqlapi_throw_no_job(job_id);
+	owner = cm_sqlapi_job_text(1);
+	status = cm_sqlapi_job_text(2);
+	owner_id = get_role_oid(owner, true);
+	if (!superuser_arg(caller) && (!OidIsValid(owner_id) || !has_privs_of_role(caller, owner_id)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("job %lld belongs to role \"%s\"", (long long) job_id, owner),
+				 errhint("Only members of that role and superusers may change it.")));
+	job->is_finished = !DatumGetBool(cm_sqlapi_job_datum(5, &is_null));
+	if (!DatumGetBool(cm_sqlapi_job_datum(3, &is_null)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job %lld is a copy from another database and does not run here",
+						(long long) job_id)));
+	job->is_pending = strcmp(status, "pending") == 0;
+	job->is_being_cancelled = DatumGetBool(cm_sqlapi_job_datum(4, &is_null));
+}
+
+static void
+leave_request(int64 job_id, const char *action, int priority, Oid caller)
+{
+	Oid			types[4] = {INT8OID, TEXTOID, INT4OID, TEXTOID};
+	Datum		values[4];
+
+	values[0] = Int64GetDatum(job_id);
+	values[1] = CStringGetTextDatum(action);
+	values[2] = Int32GetDatum(priority);
+	values[3] = CStringGetTextDatum(GetUserNameFromId(caller, false));
+	SPI_execute_with_args("INSERT INTO cm_internal.requests (job_id, action, priority, requested_by)"
+						  " VALUES ($1, $2, $3, $4)",
+						  4, types, values, strcmp(action, "cancel") == 0 ? "  n " : "    ",
+						  false, 0);
+}
+
+PG_FUNCTION_INFO_V1(cm_cancel_job);
+
+Datum
+cm_cancel_job(PG_FUNCTION_ARGS)
+{
+	int64		job_id = PG_GETARG_INT64(0);
+	Oid			caller = GetUserId();
+	CmAsOwner	as_owner;
+	RequestedJob job;
+	bool		does_it;
+
+	SPI_connect();
+	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
+	find_requested_job(fcinfo, job_id, caller, &job);
+	does_it = !job.is_finished && !job.is_being_cancelled;
+	if (does_it)
+		leave_request(job_id, "cancel", 0, caller);
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+	PG_RETURN_BOOL(does_it);
+}
+
+PG_FUNCTION_INFO_V1(cm_set_priority);
+
+Datum
+cm_set_priority(PG_FUNCTION_ARGS)
+{
+	int64		job_id = PG_GETARG_INT64(0);
+	int			priority = PG_GETARG_INT32(1);
+	Oid			caller = GetUserId();
+	CmAsOwner	as_owner;
+	RequestedJob job;
+	bool		does_it;
+
+	if (priority < 0 || priority > MAX_PRIORITY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("priority of %d is out of range", priority),
+				 errdetail("Priorities are 0 to %d; higher is started first.", MAX_PRIORITY)));
+	SPI_connect();
+	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
+	find_requested_job(fcinfo, job_id, caller, &job);
+	does_it = !job.is_finished && job.is_pending;
+	if (does_it)
+		leave_request(job_id, "set_priority", priority, caller);
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+	PG_RETURN_BOOL(does_it);
+}

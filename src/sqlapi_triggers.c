@@ -1,0 +1,671 @@
+/*
+ * sqlapi_triggers.c
+ *		The triggers of cm_jobs and of the tables beside it.
+ *
+ * They run with the rights of whoever writes the row, so that "owner" is who
+ * he says he is; what he may not read (hosts, identity, queue) is read as the
+ * table's owner.  The executor's session runs as a replica, where none of
+ * them fires but the one that publishes events.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "policy.h"
+#include "shmem.h"
+#include "store.h"
+
+/* --- rights --- */
+
+typedef struct AsTableOwner
+{
+	Oid			user_id;
+	int			security_context;
+	int			guc_level;
+} AsTableOwner;
+
+static void
+begin_as_table_owner(Relation relation, AsTableOwner *saved)
+{
+	GetUserIdAndSecContext(&saved->user_id, &saved->security_context);
+	saved->guc_level = NewGUCNestLevel();
+	cm_restrict_search_path();
+	SetUserIdAndSecContext(relation->rd_rel->relowner,
+						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+static void
+end_as_table_owner(const AsTableOwner *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->user_id, saved->security_context);
+}
+
+static const char *
+get_schema(Relation relation)
+{
+	return quote_identifier(get_namespace_name(RelationGetNamespace(relation)));
+}
+
+/* A statement that is planned once per session and table. */
+typedef struct TriggerSql
+{
+	const char *text;			/* %s: the schema */
+	int			n_args;
+	Oid			arg_types[2];
+	Oid			relation;
+	SPIPlanPtr	plan;
+} TriggerSql;
+
+static uint64
+run(TriggerSql *sql, Relation relation, Datum *values)
+{
+	if (sql->relation != RelationGetRelid(relation))
+	{
+		SPIPlanPtr	plan = SPI_prepare(psprintf(sql->text, get_schema(relation)),
+									   sql->n_args, sql->arg_types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not plan \"%s\": %s", sql->text,
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		sql->plan = plan;
+		sql->relation = RelationGetRelid(relation);
+	}
+	if (SPI_execute_plan(sql->plan, values, NULL, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql->text);
+	return SPI_processed;
+}
+
+static TriggerData *
+get_trigger_data(FunctionCallInfo fcinfo)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function can only be called as a trigger")));
+	return (TriggerData *) fcinfo->context;
+}
+
+/* --- a job is submitted --- */
+
+/* Epoch of the database; it changes only with the extension's tables. */
+static pg_uuid_t *
+get_epoch(Relation jobs)
+{
+	static pg_uuid_t epoch;
+	static Oid	known_for = InvalidOid;
+	static TriggerSql load = {"SELECT epoch FROM cm_internal.identity /* %s */", 0, {0}, InvalidOid, NULL};
+	bool		is_null;
+
+	if (known_for == RelationGetRelid(jobs))
+		return &epoch;
+	if (run(&load, jobs, NULL) != 1)
+		elog(ERROR, "table cm_internal.identity does not have exactly one row");
+	memcpy(&epoch, DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+											   1, &is_null)), sizeof(epoch));
+	known_for = RelationGetRelid(jobs);
+	return &epoch;
+}
+
+/* The row being written, changed column by column. */
+typedef struct JobRow
+{
+	Relation	relation;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	int			n_changes;
+	int			columns[32];
+	Datum		values[32];
+	bool		nulls[32];
+} JobRow;
+
+static Datum
+get_value(const JobRow *row, const char *column, bool *is_null)
+{
+	int			number = SPI_fnumber(row->desc, column);
+
+	if (number <= 0)
+		elog(ERROR, "cm_jobs has no column \"%s\"", column);
+	return heap_getattr(row->tuple, number, row->desc, is_null);
+}
+
+static bool
+is_column_null(const JobRow *row, const char *column)
+{
+	bool		is_null;
+
+	(void) get_value(row, column, &is_null);
+	return is_null;
+}
+
+static void
+set_value(JobRow *row, const char *column, Datum value, bool is_null)
+{
+	Assert(row->n_changes < lengthof(row->columns));
+	row->columns[row->n_changes] = SPI_fnumber(row->desc, column);
+	row->values[row->n_changes] = value;
+	row->nulls[row->n_changes] = is_null;
+	row->n_changes++;
+}
+
+/* NULL means unsaid, also where the column has a default. */
+static void
+set_if_null(JobRow *row, const char *column, Datum value)
+{
+	if (is_column_null(row, column))
+		set_value(row, column, value, false);
+}
+
+static void
+apply_changes(JobRow *row)
+{
+	if (row->n_changes == 0)
+		return;
+	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, row->n_changes,
+										   row->columns, row->values, row->nulls);
+	row->n_changes = 0;
+}
+
+static Datum
+make_jsonb(const char *text)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+}
+
+static Datum
+make_numeric(double value)
+{
+	return DirectFunctionCall1(float8_numeric, Float8GetDatum(value));
+}
+
+static void
+fill_in_defaults(JobRow *row)
+{
+	set_if_null(row, "namespace", CStringGetTextDatum("default"));
+	set_if_null(row, "status", CStringGetTextDatum("pending"));
+	set_if_null(row, "run_as", CStringGetTextDatum(cm_guc_default_run_as));
+	set_if_null(row, "memory_limit", Int32GetDatum(cm_guc_default_memory_limit_mb));
+	set_if_null(row, "cpu_limit", make_numeric(cm_guc_default_cpu_limit));
+	set_if_null(row, "timeout_seconds", Int32GetDatum(cm_guc_default_timeout_s));
+	set_if_null(row, "networks", make_jsonb("[\"bridge\"]"));
+	set_if_null(row, "priority", Int32GetDatum(50));
+	set_if_null(row, "run_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	set_if_null(row, "max_attempts", Int32GetDatum(1));
+	set_if_null(row, "labels", make_jsonb("{}"));
+	set_if_null(row, "read_only", BoolGetDatum(true));
+	set_if_null(row, "tmpfs", make_jsonb("{}"));
+	set_value(row, "created_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
+	set_value(row, "updated_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
+}
+
+static void
+throw_not_yours(const char *column)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s of a job cannot be given", column),
+			 errdetail("The executor sets it."),
+			 errhint("Leave the column out."),
+			 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
+}
+
+/* What describes the state is as it is in a job that nobody has touched. */
+static void
+check_state_columns(const JobRow *row)
+{
+	static const char *const must_be_null[] = {
+		"failure_reason", "detail", "error", "hint", "requested_host", "container_id",
+		"exit_code", "started_at", "completed_at"
+	};
+	bool		is_null;
+	Datum		status = get_value(row, "status", &is_null);
+
+	for (int i = 0; i < lengthof(must_be_null); i++)
+		if (!is_column_null(row, must_be_null[i]))
+			throw_not_yours(must_be_null[i]);
+	if (strcmp(TextDatumGetCString(status), "pending") != 0)
+		throw_not_yours("status");
+	if (DatumGetInt32(get_value(row, "attempt", &is_null)) != 0)
+		throw_not_yours("attempt");
+	if (DatumGetBool(get_value(row, "oom_killed", &is_null)))
+		throw_not_yours("oom_killed");
+	if (DatumGetBool(get_value(row, "logs_incomplete", &is_null)))
+		throw_not_yours("logs_incomplete");
+	if (strcmp(NameStr(*DatumGetName(get_value(row, "owner", &is_null))),
+			   GetUserNameFromId(GetUserId(), false)) != 0)
+		throw_not_yours("owner");
+}
+
+static void
+check_definition(const JobRow *row)
+{
+	CmJobSpec	spec;
+	CmProblem	problem;
+	CmLimits	limits = cm_guc_limits();
+
+	memset(&problem, 0, sizeof(problem));
+	if (is_column_null(row, "image"))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("image is missing"),
+				 errhint("Name an image, such as 'busybox:1.36'."),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+				 err_generic_string(PG_DIAG_COLUMN_NAME, "image")));
+	if (!cm_store_read_spec(row->tuple, row->desc, &spec, &problem) ||
+		!cm_policy_check(&spec, &limits, &problem))
+		cm_store_throw_problem(&problem, "cm_jobs");
+}
+
+static void
+throw_bad_value(const char *column, const char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", message),
+			 errhint("%s", hint),
+			 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
+}
+
+/* What the guard does not look at, since it does not concern the engine. */
+static void
+check_schedule(const JobRow *row)
+{
+	bool		is_null;
+	int			priority = DatumGetInt32(get_value(row, "priority", &is_null));
+	Datum		max_wait = get_value(row, "max_wait", &is_null);
+	Interval   *wait;
+
+	if (priority < 0 || priority > 100)
+		throw_bad_value("priority", psprintf("priority of %d is out of range", priority),
+						"Priorities are 0 to 100; higher is started first.");
+	if (TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(get_value(row, "run_at", &is_null))))
+		throw_bad_value("run_at", "run_at is infinite", "Give a time, or leave it out.");
+	(void) get_value(row, "max_wait", &is_null);
+	if (is_null)
+		return;
+	wait = DatumGetIntervalP(max_wait);
+	if (wait->time < 0 || wait->day < 0 || wait->month < 0)
+		throw_bad_value("max_wait", "max_wait is negative", "Give a positive interval, or leave it out.");
+	if (wait->month > 12 * 100 || wait->day > 36500 || wait->time > 36500 * USECS_PER_DAY)
+		throw_bad_value("max_wait", "max_wait is over 100 years", "Leave it out to wait for ever.");
+}
+
+static void
+check_host(JobRow *row)
+{
+	static TriggerSql find = {"SELECT FROM %s.cm_hosts WHERE name = $1", 1, {TEXTOID}, InvalidOid, NULL};
+	bool		is_null;
+	Datum		host = get_value(row, "host", &is_null);
+
+	if (is_null)
+		return;
+	if (run(&find, row->relation, &host) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("host \"%s\" does not exist", TextDatumGetCString(host)),
+				 errhint("The hosts are in cm_hosts; cm_add_host() adds one."),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+				 err_generic_string(PG_DIAG_COLUMN_NAME, "host")));
+	set_value(row, "requested_host", host, false);
+}
+
+/*
+ * A row that comes with an epoch comes out of a dump: it stays as it is, and
+ * is not run.
+ */
+static bool
+is_restored(const JobRow *row)
+{
+	if (is_column_null(row, "epoch"))
+		return false;
+	if (!superuser() &&
+		!cm_class_ownercheck(RelationGetRelid(row->relation), GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("epoch of a job cannot be given"),
+				 errdetail("Only a superuser or the owner of cm_jobs may restore jobs."),
+				 errhint("Leave the column out.")));
+	return true;
+}
+
+static void
+complete_job(JobRow *row)
+{
+	AsTableOwner saved;
+	Datum		epoch;
+
+	fill_in_defaults(row);
+	apply_changes(row);
+	check_state_columns(row);
+	check_schedule(row);
+	begin_as_table_owner(row->relation, &saved);
+	epoch = UUIDPGetDatum(get_epoch(row->relation));
+	check_host(row);
+	end_as_table_owner(&saved);
+	set_value(row, "epoch", epoch, false);
+	apply_changes(row);
+	check_definition(row);
+}
+
+PG_FUNCTION_INFO_V1(cm_check_job);
+
+Datum
+cm_check_job(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = get_trigger_data(fcinfo);
+	MemoryContext caller = CurrentMemoryContext;
+	JobRow		row = {0};
+	HeapTuple	result;
+
+	row.relation = trigger->tg_relation;
+	row.desc = RelationGetDescr(trigger->tg_relation);
+	row.tuple = trigger->tg_trigtuple;
+	if (is_restored(&row))
+		return PointerGetDatum(row.tuple);
+	SPI_connect();
+	complete_job(&row);
+	MemoryContextSwitchTo(caller);
+	result = heap_copytuple(row.tuple);
+	SPI_finish();
+	return PointerGetDatum(result);
+}
+
+/* --- and queued --- */
+
+/* The sentence that tells why nobody would run it, or NULL. */
+static const char *
+find_why_not_run(const char **hint)
+{
+	CmExecutorStatus status;
+
+	if (cm_shmem_executor_status(MyDatabaseId, &status) &&
+		(status.phase == CM_PHASE_AT_WORK || status.phase == CM_PHASE_STARTING))
+		return NULL;
+	if (!cm_guc_enabled)
+	{
+		*hint = "Turn container_manager.enabled on for this database, then call cm_start_executor().";
+		return "container_manager.enabled is off";
+	}
+	if (!cm_shmem_is_preloaded())
+	{
+		*hint = "Add container_manager to shared_preload_libraries in postgresql.conf and restart, or call cm_start_executor() for now.";
+		return "container_manager is not in shared_preload_libraries, and cm_start_executor() was not called";
+	}
+	/* The launcher starts one on its own, unless it cannot. */
+	if (!cm_shmem_executor_status(MyDatabaseId, &status) ||
+		status.phase == CM_PHASE_NONE || status.phase == CM_PHASE_NO_EXTENSION)
+		return NULL;
+	*hint = "See cm_status.";
+	return "the executor is not running";
+}
+
+static void
+warn_if_nobody_runs_it(void)
+{
+	const char *hint = "";
+	const char *why = find_why_not_run(&hint);
+
+	if (why != NULL)
+		ereport(WARNING,
+				(errmsg("the job is queued, but nobody runs it: %s", why),
+				 errhint("%s", hint)));
+}
+
+PG_FUNCTION_INFO_V1(cm_enqueue_jobs);
+
+Datum
+cm_enqueue_jobs(PG_FUNCTION_ARGS)
+{
+	static TriggerSql enqueue = {
+		"INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due, expires_at)"
+		" SELECT n.id, coalesce(h.id, 0), n.priority, n.run_at, n.run_at <= now(), n.run_at + n.max_wait"
+		" FROM cm_new_jobs n LEFT JOIN %s.cm_hosts h ON h.name = n.requested_host"
+		" WHERE n.status = 'pending' AND n.attempt = 0 AND n.epoch = $1",
+		1, {UUIDOID}, InvalidOid, NULL
+	};
+	TriggerData *trigger = get_trigger_data(fcinfo);
+	AsTableOwner saved;
+	Datum		epoch;
+	uint64		n;
+
+	SPI_connect();
+	SPI_register_trigger_data(trigger);
+	begin_as_table_owner(trigger->tg_relation, &saved);
+	epoch = UUIDPGetDatum(get_epoch(trigger->tg_relation));
+	n = run(&enqueue, trigger->tg_relation, &epoch);
+	end_as_table_owner(&saved);
+	SPI_finish();
+	if (n > 0)
+	{
+		cm_shmem_wake_at_commit(CM_WAKE_JOBS);
+		warn_if_nobody_runs_it();
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* --- changes by hand --- */
+
+static const char *
+find_function_for(const char *column)
+{
+	if (strcmp(column, "status") == 0)
+		return "Use cm_cancel_job() to end a job.";
+	if (strcmp(column, "priority") == 0)
+		return "Use cm_set_priority().";
+	return "name and labels may be changed; submit another job for anything else.";
+}
+
+static bool
+may_be_changed(const char *column)
+{
+	return strcmp(column, "name") == 0 || strcmp(column, "labels") == 0;
+}
+
+static void
+refuse_update(TriggerData *trigger)
+{
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+
+	for (int i = 1; i <= desc->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(desc, i - 1);
+		bool		old_null;
+		bool		new_null;
+		Datum		old_value = heap_getattr(trigger->tg_trigtuple, i, desc, &old_null);
+		Datum		new_value = heap_getattr(trigger->tg_newtuple, i, desc, &new_null);
+
+		if (column->attisdropped || may_be_changed(NameStr(column->attname)))
+			continue;
+		if (old_null == new_null &&
+			(old_null || datumIsEqual(old_value, new_value, column->attbyval, column->attlen)))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("%s of a job cannot be changed by UPDATE", NameStr(column->attname)),
+				 errdetail("Only the executor changes a job's state."),
+				 errhint("%s", find_function_for(NameStr(column->attname))),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+				 err_generic_string(PG_DIAG_COLUMN_NAME, NameStr(column->attname))));
+	}
+}
+
+static void
+refuse_delete_of_unfinished(TriggerData *trigger)
+{
+	static TriggerSql find = {"SELECT FROM cm_internal.queue WHERE job_id = $1 /* %s */",
+	1, {INT8OID}, InvalidOid, NULL};
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	AsTableOwner saved;
+	bool		is_null;
+	Datum		id = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "id"), desc, &is_null);
+	bool		is_unfinished;
+
+	SPI_connect();
+	begin_as_table_owner(trigger->tg_relation, &saved);
+	is_unfinished = run(&find, trigger->tg_relation, &id) > 0;
+	end_as_table_owner(&saved);
+	SPI_finish();
+	if (is_unfinished)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job %lld is not over", (long long) DatumGetInt64(id)),
+				 errhint("End it with cm_cancel_job(%lld) first.", (long long) DatumGetInt64(id))));
+}
+
+static void
+refuse_truncate_of_unfinished(TriggerData *trigger)
+{
+	static TriggerSql find = {"SELECT FROM cm_internal.queue LIMIT 1 /* %s */", 0, {0}, InvalidOid, NULL};
+	AsTableOwner saved;
+	bool		are_there;
+
+	SPI_connect();
+	begin_as_table_owner(trigger->tg_relation, &saved);
+	are_there = run(&find, trigger->tg_relation, NULL) > 0;
+	end_as_table_owner(&saved);
+	SPI_finish();
+	if (are_there)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cm_jobs has jobs that are not over"),
+				 errhint("End them with cm_cancel_job() first, or DELETE those that are over.")));
+}
+
+PG_FUNCTION_INFO_V1(cm_guard_job);
+
+Datum
+cm_guard_job(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = get_trigger_data(fcinfo);
+
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+	{
+		refuse_update(trigger);
+		return PointerGetDatum(trigger->tg_newtuple);
+	}
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+	{
+		refuse_truncate_of_unfinished(trigger);
+		return PointerGetDatum(NULL);
+	}
+	refuse_delete_of_unfinished(trigger);
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+PG_FUNCTION_INFO_V1(cm_forget_jobs);
+
+Datum
+cm_forget_jobs(PG_FUNCTION_ARGS)
+{
+	static TriggerSql forget_attempts = {
+		"DELETE FROM %s.cm_job_attempts WHERE job_id IN (SELECT id FROM cm_old_jobs)",
+		0, {0}, InvalidOid, NULL
+	};
+	static TriggerSql forget_output = {
+		"DELETE FROM cm_internal.log_chunks WHERE job_id IN (SELECT id FROM cm_old_jobs) /* %s */",
+		0, {0}, InvalidOid, NULL
+	};
+	TriggerData *trigger = get_trigger_data(fcinfo);
+	AsTableOwner saved;
+
+	SPI_connect();
+	SPI_register_trigger_data(trigger);
+	begin_as_table_owner(trigger->tg_relation, &saved);
+	run(&forget_attempts, trigger->tg_relation, NULL);
+	run(&forget_output, trigger->tg_relation, NULL);
+	end_as_table_owner(&saved);
+	SPI_finish();
+	return PointerGetDatum(NULL);
+}
+
+/* --- what happened is told --- */
+
+/* Numbers of the columns of cm_job_events that are told of. */
+typedef struct EventColumns
+{
+	int			seq;
+	int			job_id;
+	int			attempt;
+	int			status;
+	int			exit_code;
+} EventColumns;
+
+static void
+publish_event(TupleTableSlot *slot, const EventColumns *columns)
+{
+	bool		is_null;
+	bool		no_exit_code;
+	char		payload[256];
+	char		channel[NAMEDATALEN];
+	long long	job_id = DatumGetInt64(slot_getattr(slot, columns->job_id, &is_null));
+	int			exit_code = DatumGetInt32(slot_getattr(slot, columns->exit_code, &no_exit_code));
+
+	snprintf(payload, sizeof(payload),
+			 "{\"seq\":%lld,\"job_id\":%lld,\"status\":\"%s\",\"attempt\":%d,\"exit_code\":%s}",
+			 (long long) DatumGetInt64(slot_getattr(slot, columns->seq, &is_null)), job_id,
+			 TextDatumGetCString(slot_getattr(slot, columns->status, &is_null)),
+			 DatumGetInt32(slot_getattr(slot, columns->attempt, &is_null)),
+			 no_exit_code ? "null" : psprintf("%d", exit_code));
+	Async_Notify("cm_job_status", payload);
+	if (!cm_guc_job_channels)
+		return;
+	snprintf(channel, sizeof(channel), "cm_job_%lld", job_id);
+	Async_Notify(channel, payload);
+}
+
+PG_FUNCTION_INFO_V1(cm_publish_events);
+
+Datum
+cm_publish_events(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = get_trigger_data(fcinfo);
+	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	EventColumns columns;
+	TupleTableSlot *slot;
+
+	if (!cm_store_is_publishing)
+		return PointerGetDatum(NULL);
+	columns.seq = SPI_fnumber(desc, "seq");
+	columns.job_id = SPI_fnumber(desc, "job_id");
+	columns.attempt = SPI_fnumber(desc, "attempt");
+	columns.status = SPI_fnumber(desc, "status");
+	columns.exit_code = SPI_fnumber(desc, "exit_code");
+	/* The table holds them in the order of the INSERT, which is that of seq. */
+	slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	tuplestore_rescan(trigger->tg_newtable);
+	while (tuplestore_gettupleslot(trigger->tg_newtable, true, false, slot))
+		publish_event(slot, &columns);
+	ExecDropSingleTupleTableSlot(slot);
+	return PointerGetDatum(NULL);
+}
+
+PG_FUNCTION_INFO_V1(cm_wake_executor);
+
+Datum
+cm_wake_executor(PG_FUNCTION_ARGS)
+{
+	(void) get_trigger_data(fcinfo);
+	cm_shmem_wake_at_commit(CM_WAKE_REQUESTS);
+	return PointerGetDatum(NULL);
+}
