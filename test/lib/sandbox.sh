@@ -107,6 +107,19 @@ sandbox_sweep()
     return 0
 }
 
+# Lays an empty layer over the folders that the extension is installed into, so
+# that an installation is seen in the sandbox only, and several may run at once.
+sandbox_cover_install_dirs()
+{
+    local dir layer=0
+    for dir in "$("$1" --pkglibdir)" "$("$1" --sharedir)/extension"; do
+        layer=$((layer + 1))
+        mkdir -p "$CM_SANDBOX/layer$layer/upper" "$CM_SANDBOX/layer$layer/work"
+        mount -t overlay -o "lowerdir=$dir,upperdir=$CM_SANDBOX/layer$layer/upper,workdir=$CM_SANDBOX/layer$layer/work" \
+            overlay "$dir" || sandbox_fail "could not lay a layer over $dir"
+    done
+}
+
 # What the first process in the sandbox does before anything else.
 sandbox_enter()
 {
