@@ -99,7 +99,7 @@ handle_interrupts(void)
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
+		cm_guc_reload();
 		cm_ex.next_poll_ms = cm_ex.now_ms;
 	}
 }
@@ -160,6 +160,44 @@ purge_hosts(WaitEventSet *set)
 	}
 }
 
+/* One turn of the loop; returns when the next one is due by the clock. */
+static int64
+take_turn(uint32 wake_flags)
+{
+	bool		has_more;
+	int64		next_ms;
+
+	begin_turn();
+	has_more = cm_http_drain(cm_ex.http);
+	next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
+	if (wake_flags != 0 || cm_db_next_ms() <= cm_ex.now_ms)
+	{
+		cm_db_turn(wake_flags);
+		/* What was claimed or committed has moved tasks on. */
+		next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
+	}
+	next_ms = has_more ? cm_ex.now_ms : earlier(next_ms, cm_db_next_ms());
+	end_turn();
+	return next_ms;
+}
+
+static CmExecutorEnd
+end_executor(WaitEventSet *set)
+{
+	CmExecutorEnd end = CM_EXECUTOR_DISABLED;
+
+	if (cm_ex.is_dropped)
+	{
+		purge_hosts(set);
+		end = cm_store_is_there() ? CM_EXECUTOR_START_ANEW : CM_EXECUTOR_NO_EXTENSION;
+	}
+	FreeWaitEventSet(set);
+	cm_hosts_free_all();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(cm_ex.context);
+	return end;
+}
+
 CmExecutorEnd
 cm_executor_run(void)
 {
@@ -167,29 +205,14 @@ cm_executor_run(void)
 	int64		next_ms;
 
 	start_executor();
-	if (cm_ex.is_dropped)
-		return CM_EXECUTOR_NO_EXTENSION;
 	set = make_wait_set();
-	cm_shmem_set_phase(MyDatabaseId, CM_PHASE_AT_WORK);
 	next_ms = cm_ex.now_ms;
-	while (!cm_ex.is_dropped)
+	while (!cm_ex.is_dropped && cm_guc_enabled)
 	{
-		uint32		flags = wait_for_something(set, next_ms);
-		bool		has_more;
+		uint32		wake_flags = wait_for_something(set, next_ms);
 
 		handle_interrupts();
-		begin_turn();
-		has_more = cm_http_drain(cm_ex.http);
-		next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
-		if (flags != 0 || cm_db_next_ms() <= cm_ex.now_ms)
-		{
-			cm_db_turn(flags);
-			/* What was claimed or committed has moved tasks on. */
-			next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
-		}
-		next_ms = has_more ? cm_ex.now_ms : earlier(next_ms, cm_db_next_ms());
-		end_turn();
+		next_ms = take_turn(wake_flags);
 	}
-	purge_hosts(set);
-	return OidIsValid(cm_ex.extension) ? CM_EXECUTOR_START_ANEW : CM_EXECUTOR_NO_EXTENSION;
+	return end_executor(set);
 }

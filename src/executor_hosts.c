@@ -115,6 +115,15 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->next_ms = cm_ex.now_ms;
 }
 
+void
+cm_hosts_free_all(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.hosts)
+		free(dlist_container(CmExecHost, node, iter.cur)->strays);
+}
+
 static bool
 has_tasks(const CmExecHost *host)
 {
@@ -131,8 +140,7 @@ drop_host(CmExecHost *host)
 {
 	drop_requests(host);
 	dlist_delete(&host->node);
-	if (host->strays != NULL)
-		free(host->strays);
+	free(host->strays);
 	MemoryContextDelete(host->context);
 }
 

@@ -244,6 +244,8 @@ extern void cm_host_leave_pull(CmTask *task);
 extern CmCandidate *cm_hosts_candidates(int *n);
 /* What the database knows of the host's strays; removes those that may go. */
 extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
+/* Memory that is not in a context of ours. */
+extern void cm_hosts_free_all(void);
 /* Removes all our containers from all hosts that answer. */
 extern void cm_hosts_begin_purge(void);
 extern bool cm_hosts_purge_is_done(void);

@@ -18,33 +18,33 @@
 
 #include "guc.h"
 
-#define MAX_MEMORY_MB (16 * 1024 * 1024)	/* 16 TB */
+#define MAX_MEMORY_MB (16 * 1024 * 1024) /* 16 TB */
 #define MAX_CPUS 4096.0
-#define MIN_CPUS 0.01			/* CM_MIN_NANO_CPUS */
+#define MIN_CPUS 0.01 /* CM_MIN_NANO_CPUS */
 #define MAX_TIMEOUT_S (366 * 24 * 3600)
-#define MAX_PIDS 4194304		/* Linux' own bound */
+#define MAX_PIDS 4194304 /* Linux' own bound */
 
-bool		cm_guc_enabled = true;
-int			cm_guc_poll_interval_ms = 10000;
-int			cm_guc_heartbeat_interval_ms = 20000;
-int			cm_guc_default_memory_limit_mb = 512;
-int			cm_guc_max_memory_limit_mb = 2048;
-double		cm_guc_default_cpu_limit = 1.0;
-double		cm_guc_max_cpu_limit = 2.0;
-int			cm_guc_default_timeout_s = 3600;
-int			cm_guc_max_timeout_s = 3600;
-int			cm_guc_stop_grace_ms = 10000;
-int			cm_guc_pids_limit = 256;
-int			cm_guc_min_uid = 1001;
-char	   *cm_guc_default_run_as = NULL;
-int			cm_guc_max_log_size_kb = 262144;
-bool		cm_guc_job_channels = false;
+bool cm_guc_enabled = true;
+int cm_guc_poll_interval_ms = 10000;
+int cm_guc_heartbeat_interval_ms = 20000;
+int cm_guc_default_memory_limit_mb = 512;
+int cm_guc_max_memory_limit_mb = 2048;
+double cm_guc_default_cpu_limit = 1.0;
+double cm_guc_max_cpu_limit = 2.0;
+int cm_guc_default_timeout_s = 3600;
+int cm_guc_max_timeout_s = 3600;
+int cm_guc_stop_grace_ms = 10000;
+int cm_guc_pids_limit = 256;
+int cm_guc_min_uid = 1001;
+char *cm_guc_default_run_as = NULL;
+int cm_guc_max_log_size_kb = 262144;
+bool cm_guc_job_channels = false;
 
 static bool
 check_run_as(char **newval, void **extra, GucSource source)
 {
-	int64_t		uid;
-	int64_t		gid;
+	int64_t uid;
+	int64_t gid;
 
 	if (*newval != NULL && cm_policy_parse_run_as(*newval, &uid, &gid))
 		return true;
@@ -56,113 +56,111 @@ check_run_as(char **newval, void **extra, GucSource source)
 static void
 define_working(void)
 {
-	DefineCustomBoolVariable("container_manager.enabled",
-							 "Whether an executor runs for this database.",
-							 "Set it off by ALTER DATABASE to keep the executor out of a database, as before a "
-							 "restore, or by ALTER SYSTEM for all. It takes effect when the executor starts; "
-							 "SELECT cm_start_executor() starts it again.",
-							 &cm_guc_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"container_manager.enabled", "Whether an executor runs for this database.",
+		"Set it off by ALTER DATABASE to keep the executor out of a database, as before a "
+		"restore, or by ALTER SYSTEM for all. It takes effect when the executor starts; "
+		"SELECT cm_start_executor() starts it again.",
+		&cm_guc_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.poll_interval",
-							"How often the executor looks for work that nobody told it of.",
-							"A commit wakes the executor at once; this is the safety net for prepared "
-							"transactions and replicated rows. Lower it where such are the rule.",
-							&cm_guc_poll_interval_ms, 10000, 100, 3600 * 1000,
-							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.poll_interval",
+		"How often the executor looks for work that nobody told it of.",
+		"A commit wakes the executor at once; this is the safety net for prepared "
+		"transactions and replicated rows. Lower it where such are the rule.",
+		&cm_guc_poll_interval_ms, 10000, 100, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+		NULL);
 
-	DefineCustomIntVariable("container_manager.heartbeat_interval",
-							"How often each host is asked for a full list of its containers.",
-							"Engines report the end of a container at once; the list finds what such a report "
-							"missed, and a host that is gone. Raise it with hundreds of hosts.",
-							&cm_guc_heartbeat_interval_ms, 20000, 1000, 600 * 1000,
-							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.heartbeat_interval",
+		"How often each host is asked for a full list of its containers.",
+		"Engines report the end of a container at once; the list finds what such a report "
+		"missed, and a host that is gone. Raise it with hundreds of hosts.",
+		&cm_guc_heartbeat_interval_ms, 20000, 1000, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+		NULL);
 
-	DefineCustomBoolVariable("container_manager.job_channels",
-							 "Whether status changes are also notified on the channel cm_job_<id>.",
-							 "All are notified on cm_job_status. Set it on for clients that listen for one job "
-							 "and would drown in the changes of the others.",
-							 &cm_guc_job_channels, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"container_manager.job_channels",
+		"Whether status changes are also notified on the channel cm_job_<id>.",
+		"All are notified on cm_job_status. Set it on for clients that listen for one job "
+		"and would drown in the changes of the others.",
+		&cm_guc_job_channels, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
 define_defaults(void)
 {
-	DefineCustomIntVariable("container_manager.default_memory_limit",
-							"Memory of a job that does not say memory_limit.",
-							"In units of 2^20 bytes, swap included. At most max_memory_limit is allowed.",
-							&cm_guc_default_memory_limit_mb, 512, CM_MIN_MEMORY_MB, MAX_MEMORY_MB,
-							PGC_USERSET, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.default_memory_limit", "Memory of a job that does not say memory_limit.",
+		"In units of 2^20 bytes, swap included. At most max_memory_limit is allowed.",
+		&cm_guc_default_memory_limit_mb, 512, CM_MIN_MEMORY_MB, MAX_MEMORY_MB, PGC_USERSET,
+		GUC_UNIT_MB, NULL, NULL, NULL);
 
-	DefineCustomRealVariable("container_manager.default_cpu_limit",
-							 "CPU cores of a job that does not say cpu_limit.",
-							 "Fractions are allowed; at most max_cpu_limit is.",
-							 &cm_guc_default_cpu_limit, 1.0, MIN_CPUS, MAX_CPUS,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"container_manager.default_cpu_limit", "CPU cores of a job that does not say cpu_limit.",
+		"Fractions are allowed; at most max_cpu_limit is.", &cm_guc_default_cpu_limit, 1.0,
+		MIN_CPUS, MAX_CPUS, PGC_USERSET, 0, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.default_timeout",
-							"How long a job may run that does not say timeout_seconds.",
-							"Pulling the image and waiting for a host do not count. At most max_timeout is "
-							"allowed.",
-							&cm_guc_default_timeout_s, 3600, 1, MAX_TIMEOUT_S,
-							PGC_USERSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.default_timeout",
+		"How long a job may run that does not say timeout_seconds.",
+		"Pulling the image and waiting for a host do not count. At most max_timeout is "
+		"allowed.",
+		&cm_guc_default_timeout_s, 3600, 1, MAX_TIMEOUT_S, PGC_USERSET, GUC_UNIT_S, NULL, NULL,
+		NULL);
 
-	DefineCustomStringVariable("container_manager.default_run_as",
-							   "User of a job that does not say run_as, \"uid\" or \"uid:gid\".",
-							   "Numeric, because an image may give any name to root. The default is nobody. "
-							   "Users below min_uid are not allowed.",
-							   &cm_guc_default_run_as, "65534:65534",
-							   PGC_USERSET, 0, check_run_as, NULL, NULL);
+	DefineCustomStringVariable(
+		"container_manager.default_run_as",
+		"User of a job that does not say run_as, \"uid\" or \"uid:gid\".",
+		"Numeric, because an image may give any name to root. The default is nobody. "
+		"Users below min_uid are not allowed.",
+		&cm_guc_default_run_as, "65534:65534", PGC_USERSET, 0, check_run_as, NULL, NULL);
 }
 
 static void
 define_limits(void)
 {
-	DefineCustomIntVariable("container_manager.max_memory_limit",
-							"Most memory that one job may have.",
-							"Raise it for jobs that need more and hosts that have it. It is checked when a "
-							"job is submitted and again when it is started.",
-							&cm_guc_max_memory_limit_mb, 2048, CM_MIN_MEMORY_MB, MAX_MEMORY_MB,
-							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.max_memory_limit", "Most memory that one job may have.",
+		"Raise it for jobs that need more and hosts that have it. It is checked when a "
+		"job is submitted and again when it is started.",
+		&cm_guc_max_memory_limit_mb, 2048, CM_MIN_MEMORY_MB, MAX_MEMORY_MB, PGC_SIGHUP, GUC_UNIT_MB,
+		NULL, NULL, NULL);
 
-	DefineCustomRealVariable("container_manager.max_cpu_limit",
-							 "Most CPU cores that one job may have.",
-							 "Raise it for jobs that need more and hosts that have them; an engine refuses "
-							 "more cores than it has.",
-							 &cm_guc_max_cpu_limit, 2.0, MIN_CPUS, MAX_CPUS,
-							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"container_manager.max_cpu_limit", "Most CPU cores that one job may have.",
+		"Raise it for jobs that need more and hosts that have them; an engine refuses "
+		"more cores than it has.",
+		&cm_guc_max_cpu_limit, 2.0, MIN_CPUS, MAX_CPUS, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.max_timeout",
-							"Longest time that one job may run.",
+	DefineCustomIntVariable("container_manager.max_timeout", "Longest time that one job may run.",
 							"Raise it for long jobs: each holds a slot of its host until it ends.",
-							&cm_guc_max_timeout_s, 3600, 1, MAX_TIMEOUT_S,
-							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+							&cm_guc_max_timeout_s, 3600, 1, MAX_TIMEOUT_S, PGC_SIGHUP, GUC_UNIT_S,
+							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("container_manager.pids_limit",
 							"Most processes and threads in one container.",
 							"It stops fork bombs. Raise it for programs with many threads.",
-							&cm_guc_pids_limit, 256, 2, MAX_PIDS,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&cm_guc_pids_limit, 256, 2, MAX_PIDS, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.min_uid",
-							"Lowest numeric user that a container may run as.",
-							"The default keeps out root and the users of the host's own services; 0 allows "
-							"root in containers.",
-							&cm_guc_min_uid, 1001, 0, INT_MAX,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.min_uid", "Lowest numeric user that a container may run as.",
+		"The default keeps out root and the users of the host's own services; 0 allows "
+		"root in containers.",
+		&cm_guc_min_uid, 1001, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.stop_grace",
-							"Time between SIGTERM and SIGKILL when a job is stopped.",
-							"Cancelled and overdue jobs get this long to end in order. Raise it for programs "
-							"that have much to save.",
-							&cm_guc_stop_grace_ms, 10000, 0, 600 * 1000,
-							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.stop_grace", "Time between SIGTERM and SIGKILL when a job is stopped.",
+		"Cancelled and overdue jobs get this long to end in order. Raise it for programs "
+		"that have much to save.",
+		&cm_guc_stop_grace_ms, 10000, 0, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.max_log_size",
-							"Most output that is kept of one attempt.",
-							"What comes beyond is dropped and the job says \"logs incomplete\". It bounds what "
-							"one job can write into the database.",
-							&cm_guc_max_log_size_kb, 262144, 64, MAX_MEMORY_MB,
-							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.max_log_size", "Most output that is kept of one attempt.",
+		"What comes beyond is dropped and the job says \"logs incomplete\". It bounds what "
+		"one job can write into the database.",
+		&cm_guc_max_log_size_kb, 262144, 64, MAX_MEMORY_MB, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL,
+		NULL);
 }
 
 void
@@ -177,7 +175,7 @@ cm_guc_define(void)
 CmLimits
 cm_guc_limits(void)
 {
-	CmLimits	limits = {
+	CmLimits limits = {
 		.max_memory_mb = cm_guc_max_memory_limit_mb,
 		.max_nano_cpus = (int64_t) rint(cm_guc_max_cpu_limit * 1e9),
 		.max_timeout_seconds = cm_guc_max_timeout_s,

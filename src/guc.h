@@ -13,19 +13,19 @@
 #include "policy.h"
 
 extern bool cm_guc_enabled;
-extern int	cm_guc_poll_interval_ms;
-extern int	cm_guc_heartbeat_interval_ms;
-extern int	cm_guc_default_memory_limit_mb;
-extern int	cm_guc_max_memory_limit_mb;
+extern int cm_guc_poll_interval_ms;
+extern int cm_guc_heartbeat_interval_ms;
+extern int cm_guc_default_memory_limit_mb;
+extern int cm_guc_max_memory_limit_mb;
 extern double cm_guc_default_cpu_limit;
 extern double cm_guc_max_cpu_limit;
-extern int	cm_guc_default_timeout_s;
-extern int	cm_guc_max_timeout_s;
-extern int	cm_guc_stop_grace_ms;
-extern int	cm_guc_pids_limit;
-extern int	cm_guc_min_uid;
+extern int cm_guc_default_timeout_s;
+extern int cm_guc_max_timeout_s;
+extern int cm_guc_stop_grace_ms;
+extern int cm_guc_pids_limit;
+extern int cm_guc_min_uid;
 extern char *cm_guc_default_run_as;
-extern int	cm_guc_max_log_size_kb;
+extern int cm_guc_max_log_size_kb;
 extern bool cm_guc_job_channels;
 
 extern void cm_guc_define(void);
@@ -40,4 +40,4 @@ extern CmLimits cm_guc_limits(void);
  */
 extern void cm_guc_reload(void);
 
-#endif							/* CM_GUC_H */
+#endif /* CM_GUC_H */

@@ -48,40 +48,40 @@
 #include "shmem.h"
 #include "worker_main.h"
 
-#define RESTART_AFTER_S 5		/* of the launcher, by the server */
-#define MAX_STARTING 4			/* at once */
+#define RESTART_AFTER_S 5 /* of the launcher, by the server */
+#define MAX_STARTING 4	  /* at once */
 #define NO_SLOT_RETRY_MS 10000
 #define MIN_DELAY_MS 1000
 #define MAX_DELAY_MS 60000
-#define GOOD_LIFE_MS 60000		/* an executor that lived so long begins anew */
+#define GOOD_LIFE_MS 60000 /* an executor that lived so long begins anew */
 
 /* due_at of a watch */
 #define NOT_DUE 0
 
 typedef struct CmWatch
 {
-	Oid			database;		/* key */
+	Oid database;					/* key */
 	BackgroundWorkerHandle *handle; /* of our worker; NULL: none, or one that a
 									 * launcher before us started */
-	TimestampTz due_at;			/* when to start a worker; NOT_DUE: not at all */
-	int			failures;		/* since it last lived long enough */
-	NameData	name;			/* as it was when we last read it */
+	TimestampTz due_at;				/* when to start a worker; NOT_DUE: not at all */
+	int failures;					/* since it last lived long enough */
+	NameData name;					/* as it was when we last read it */
 } CmWatch;
 
 typedef struct CmDatabase
 {
-	Oid			oid;
-	NameData	name;
-	bool		is_connectable;
-	bool		is_template;
+	Oid oid;
+	NameData name;
+	bool is_connectable;
+	bool is_template;
 } CmDatabase;
 
 /* One turn of the loop. */
 typedef struct CmRound
 {
 	TimestampTz now;
-	int			n_starting;		/* workers that have not yet said what they found */
-	bool		has_room;		/* as far as we know */
+	int n_starting; /* workers that have not yet said what they found */
+	bool has_room;	/* as far as we know */
 } CmRound;
 
 static HTAB *watches;
@@ -113,9 +113,9 @@ read_databases(int *n)
 {
 	MemoryContext context = CurrentMemoryContext;
 	CmDatabase *databases = palloc(sizeof(CmDatabase));
-	Relation	relation;
+	Relation relation;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	*n = 0;
 	SetCurrentStatementStartTimestamp();
@@ -160,8 +160,8 @@ find_connectable(Oid oid, const CmDatabase *databases, int n)
 static CmWatch *
 watch_database(Oid database)
 {
-	bool		found;
-	CmWatch    *watch = hash_search(watches, &database, HASH_ENTER, &found);
+	bool found;
+	CmWatch *watch = hash_search(watches, &database, HASH_ENTER, &found);
 
 	if (!found)
 	{
@@ -203,8 +203,8 @@ adopt(Oid database)
 static void
 adopt_all(void)
 {
-	Oid			databases[CM_MAX_DATABASES];
-	int			n = cm_shmem_list_databases(databases);
+	Oid databases[CM_MAX_DATABASES];
+	int n = cm_shmem_list_databases(databases);
 
 	for (int i = 0; i < n; i++)
 		adopt(databases[i]);
@@ -215,12 +215,12 @@ adopt_all(void)
 static void
 look_at_all(void)
 {
-	int			n;
+	int n;
 	CmDatabase *databases = read_databases(&n);
 
 	for (int i = 0; i < n; i++)
 	{
-		CmWatch    *adopted = hash_search(watches, &databases[i].oid, HASH_FIND, NULL);
+		CmWatch *adopted = hash_search(watches, &databases[i].oid, HASH_FIND, NULL);
 		CmExecutorStatus status;
 
 		if (adopted != NULL)
@@ -235,8 +235,8 @@ look_at_all(void)
 static void
 look_at_disabled(void)
 {
-	Oid			databases[CM_MAX_DATABASES];
-	int			n = cm_shmem_list_databases(databases);
+	Oid databases[CM_MAX_DATABASES];
+	int n = cm_shmem_list_databases(databases);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -256,7 +256,7 @@ look_at_disabled(void)
 static void
 take_requests(void)
 {
-	Oid			database;
+	Oid database;
 	CmExecutorStatus status;
 
 	while (cm_shmem_take_request(&database))
@@ -274,7 +274,7 @@ take_requests(void)
 static void
 schedule_restart(CmWatch *watch, const CmExecutorStatus *status, TimestampTz now)
 {
-	int64		delay_ms;
+	int64 delay_ms;
 
 	if (TimestampDifferenceExceeds(status->started_at, now, GOOD_LIFE_MS))
 		watch->failures = 0;
@@ -317,7 +317,7 @@ settle(CmWatch *watch, const CmExecutorStatus *status, TimestampTz now)
 static bool
 is_alive(CmWatch *watch, const CmExecutorStatus *status)
 {
-	pid_t		pid;
+	pid_t pid;
 
 	if (watch->handle != NULL)
 	{
@@ -334,7 +334,7 @@ is_alive(CmWatch *watch, const CmExecutorStatus *status)
 static bool
 look_after(CmWatch *watch, TimestampTz now)
 {
-	bool		is_ours = watch->handle != NULL;
+	bool is_ours = watch->handle != NULL;
 	CmExecutorStatus status;
 
 	cm_shmem_executor_status(watch->database, &status);
@@ -362,8 +362,8 @@ static int
 look_after_all(TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
-	CmWatch    *watch;
-	int			n_starting = 0;
+	CmWatch *watch;
+	int n_starting = 0;
 
 	hash_seq_init(&scan, watches);
 	while ((watch = hash_seq_search(&scan)) != NULL)
@@ -383,11 +383,14 @@ note_no_slot(CmWatch *watch, const CmRound *round)
 	if (round->n_starting > 0 || no_slot_is_logged)
 		return;
 	no_slot_is_logged = true;
-	ereport(LOG,
-			(errmsg("no background worker is left for the container_manager executor of database \"%s\"",
-					NameStr(watch->name)),
-			 errdetail("It is tried again; other databases may wait, too."),
-			 errhint("Increase max_worker_processes: each database with the extension needs one, the launcher one more.")));
+	ereport(
+		LOG,
+		(errmsg(
+			 "no background worker is left for the container_manager executor of database \"%s\"",
+			 NameStr(watch->name)),
+		 errdetail("It is tried again; other databases may wait, too."),
+		 errhint(
+			 "Increase max_worker_processes: each database with the extension needs one, the launcher one more.")));
 }
 
 /* After the first that finds no room the others are only noted. */
@@ -419,10 +422,9 @@ note_full(CmWatch *watch, const CmRound *round)
 	if (is_logged)
 		return;
 	is_logged = true;
-	ereport(LOG,
-			(errmsg("container_manager has no room for the executor of database \"%s\"",
-					NameStr(watch->name)),
-			 errdetail("At most %d databases of a server can have one.", CM_MAX_DATABASES)));
+	ereport(LOG, (errmsg("container_manager has no room for the executor of database \"%s\"",
+						 NameStr(watch->name)),
+				  errdetail("At most %d databases of a server can have one.", CM_MAX_DATABASES)));
 }
 
 static bool
@@ -464,7 +466,7 @@ static bool
 any_is_due(TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
-	CmWatch    *watch;
+	CmWatch *watch;
 
 	hash_seq_init(&scan, watches);
 	while ((watch = hash_seq_search(&scan)) != NULL)
@@ -486,9 +488,9 @@ static void
 start_due(CmRound *round)
 {
 	HASH_SEQ_STATUS scan;
-	CmWatch    *watch;
+	CmWatch *watch;
 	CmDatabase *databases;
-	int			n;
+	int n;
 
 	if (round->n_starting >= MAX_STARTING || round->now < no_slot_until || !any_is_due(round->now))
 		return;
@@ -520,15 +522,15 @@ static long
 time_to_wait_ms(const CmRound *round)
 {
 	HASH_SEQ_STATUS scan;
-	CmWatch    *watch;
-	long		wait_ms = -1;
+	CmWatch *watch;
+	long wait_ms = -1;
 
 	if (round->n_starting >= MAX_STARTING)
 		return -1;
 	hash_seq_init(&scan, watches);
 	while ((watch = hash_seq_search(&scan)) != NULL)
 	{
-		long		until_ms;
+		long until_ms;
 
 		if (watch->handle != NULL || watch->due_at == NOT_DUE)
 			continue;
@@ -542,7 +544,7 @@ time_to_wait_ms(const CmRound *round)
 static void
 wait_for_news(long wait_ms)
 {
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
 	if (wait_ms >= 0)
 		events |= WL_TIMEOUT;
@@ -554,7 +556,7 @@ wait_for_news(long wait_ms)
 static void
 reload(void)
 {
-	bool		was_enabled = cm_guc_enabled;
+	bool was_enabled = cm_guc_enabled;
 
 	ConfigReloadPending = false;
 	cm_guc_reload();
@@ -565,7 +567,7 @@ reload(void)
 static void
 begin(void)
 {
-	HASHCTL		control = {
+	HASHCTL control = {
 		.keysize = sizeof(Oid),
 		.entrysize = sizeof(CmWatch),
 	};
@@ -594,7 +596,7 @@ cm_launcher_main(Datum unused)
 	look_at_all();
 	for (;;)
 	{
-		CmRound		round = {.has_room = true};
+		CmRound round = {.has_room = true};
 
 		take_requests();
 		round.now = GetCurrentTimestamp();

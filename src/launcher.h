@@ -15,4 +15,4 @@ extern void cm_launcher_register(void);
 /* What the server runs in that worker. */
 extern PGDLLEXPORT void cm_launcher_main(Datum unused);
 
-#endif							/* CM_LAUNCHER_H */
+#endif /* CM_LAUNCHER_H */

@@ -40,40 +40,40 @@
 #include "shmem.h"
 
 #define MAX_REQUESTS 64
-#define MAX_HOLDS 8				/* of one transaction */
+#define MAX_HOLDS 8 /* of one transaction */
 
 /* A start that has brought nothing by then may be tried again. */
 #define START_IS_STALE_MS 10000
 
 typedef struct CmSlot
 {
-	pg_atomic_uint32 database;	/* 0: the slot is free; written under the lock */
-	pg_atomic_uint32 proc;		/* index of the executor's process + 1; 0: none */
+	pg_atomic_uint32 database; /* 0: the slot is free; written under the lock */
+	pg_atomic_uint32 proc;	   /* index of the executor's process + 1; 0: none */
 	pg_atomic_uint32 wake_flags;
 	pg_atomic_uint32 phase;
-	pg_atomic_uint32 n_holds;	/* transactions that keep executors out */
+	pg_atomic_uint32 n_holds; /* transactions that keep executors out */
 
 	/* under the lock, but for last_turn_at and the counters */
-	bool		is_stopped;
-	CmExecutorStatus status;	/* database and phase: in copies only */
+	bool is_stopped;
+	CmExecutorStatus status; /* database and phase: in copies only */
 } CmSlot;
 
 /* proc is cleared without the lock and set last under it. */
 typedef struct CmWaiter
 {
-	pg_atomic_uint32 proc;		/* index + 1; 0: the place is free */
-	Oid			database;
-	int64		job_id;
+	pg_atomic_uint32 proc; /* index + 1; 0: the place is free */
+	Oid database;
+	int64 job_id;
 } CmWaiter;
 
 typedef struct CmShared
 {
-	LWLock		lock;
+	LWLock lock;
 	pg_atomic_uint32 launcher_proc; /* index + 1; 0: none */
 	pg_atomic_uint32 n_waiters;
-	pg_atomic_uint32 requests[MAX_REQUESTS];	/* databases; 0: free */
-	CmSlot		slots[CM_MAX_DATABASES];
-	CmWaiter	waiters[CM_MAX_WAITERS];
+	pg_atomic_uint32 requests[MAX_REQUESTS]; /* databases; 0: free */
+	CmSlot slots[CM_MAX_DATABASES];
+	CmWaiter waiters[CM_MAX_WAITERS];
 } CmShared;
 
 static CmShared *shared = NULL;
@@ -90,8 +90,8 @@ static bool exit_callback_is_set = false;
 /* Of this process' transaction. */
 static bool xact_callback_is_set = false;
 static uint32 flags_at_commit = 0;
-static Oid	held_databases[MAX_HOLDS];
-static int	n_held_databases = 0;
+static Oid held_databases[MAX_HOLDS];
+static int n_held_databases = 0;
 
 /* --- getting at it --- */
 
@@ -119,7 +119,7 @@ init_shared(void)
 static void
 map_shared(void)
 {
-	bool		found;
+	bool found;
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shared = ShmemInitStruct("container_manager", sizeof(CmShared), &found);
@@ -200,11 +200,11 @@ find_slot(Oid database)
 static bool
 is_reusable(CmSlot *slot)
 {
-	uint32		phase = pg_atomic_read_u32(&slot->phase);
+	uint32 phase = pg_atomic_read_u32(&slot->phase);
 
 	return slot->status.pid == 0 && pg_atomic_read_u32(&slot->n_holds) == 0 &&
-		(phase == CM_PHASE_NONE || phase == CM_PHASE_NO_EXTENSION || phase == CM_PHASE_DISABLED ||
-		 phase == CM_PHASE_NO_WORKER_SLOT);
+		   (phase == CM_PHASE_NONE || phase == CM_PHASE_NO_EXTENSION ||
+			phase == CM_PHASE_DISABLED || phase == CM_PHASE_NO_WORKER_SLOT);
 }
 
 static void
@@ -223,7 +223,7 @@ reset_slot(CmSlot *slot, Oid database)
 static CmSlot *
 find_or_make_slot(Oid database)
 {
-	CmSlot	   *slot = find_slot(database);
+	CmSlot *slot = find_slot(database);
 
 	if (slot == NULL)
 		slot = find_slot(InvalidOid);
@@ -251,13 +251,13 @@ wake_launcher(void)
 static void
 post_request(Oid database)
 {
-	bool		is_posted = !is_preloaded;
+	bool is_posted = !is_preloaded;
 
 	for (int i = 0; !is_posted && i < MAX_REQUESTS; i++)
 		is_posted = pg_atomic_read_u32(&shared->requests[i]) == database;
 	for (int i = 0; !is_posted && i < MAX_REQUESTS; i++)
 	{
-		uint32		expected = 0;
+		uint32 expected = 0;
 
 		is_posted = pg_atomic_compare_exchange_u32(&shared->requests[i], &expected, database);
 	}
@@ -297,9 +297,10 @@ is_kept_out(CmSlot *slot)
 static void
 leave_executor(void)
 {
-	CmSlot	   *slot = my_slot;
-	Oid			database = pg_atomic_read_u32(&slot->database);
-	uint32		phase = pg_atomic_read_u32(&slot->phase);
+	CmSlot *slot = my_slot;
+	Oid database = pg_atomic_read_u32(&slot->database);
+	uint32 phase = pg_atomic_read_u32(&slot->phase);
+	uint32 flags;
 
 	my_slot = NULL;
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -309,11 +310,11 @@ leave_executor(void)
 	pg_atomic_write_u32(&slot->proc, 0);
 	if (phase != CM_PHASE_NO_EXTENSION && phase != CM_PHASE_DISABLED && !is_kept_out(slot))
 		pg_atomic_write_u32(&slot->phase, CM_PHASE_CRASHED);
+	flags = pg_atomic_exchange_u32(&slot->wake_flags, 0);
 	LWLockRelease(&shared->lock);
 
 	/* CREATE EXTENSION may have been committed since this process looked */
-	if ((pg_atomic_exchange_u32(&slot->wake_flags, 0) & CM_WAKE_EXTENSION) != 0 &&
-		phase == CM_PHASE_NO_EXTENSION)
+	if ((flags & CM_WAKE_EXTENSION) != 0 && phase == CM_PHASE_NO_EXTENSION)
 		post_request(database);
 	wake_launcher();
 }
@@ -321,7 +322,7 @@ leave_executor(void)
 static void
 release_hold(Oid database)
 {
-	CmSlot	   *slot = find_slot(database);
+	CmSlot *slot = find_slot(database);
 
 	if (slot != NULL && pg_atomic_sub_fetch_u32(&slot->n_holds, 1) == 0 &&
 		pg_atomic_read_u32(&slot->phase) == CM_PHASE_HELD)
@@ -398,8 +399,8 @@ ensure_xact_callback(void)
 bool
 cm_shmem_enter_executor(Oid database)
 {
-	CmSlot	   *slot;
-	bool		is_mine;
+	CmSlot *slot;
+	bool is_mine;
 
 	ensure_exit_callback();
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -433,7 +434,7 @@ cm_shmem_begin_work(void)
 void
 cm_shmem_set_phase(Oid database, CmExecutorPhase phase)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	attach();
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -461,7 +462,7 @@ cm_shmem_note_turn(const CmExecutorCounters *counters)
 static void
 copy_clipped(char *to, size_t to_size, const char *text)
 {
-	int			n = pg_mbcliplen(text, (int) strlen(text), (int) to_size - 1);
+	int n = pg_mbcliplen(text, (int) strlen(text), (int) to_size - 1);
 
 	memcpy(to, text, n);
 	to[n] = '\0';
@@ -497,7 +498,7 @@ cm_shmem_note_blockers(const char *table, const int *pids, int n_pids)
 bool
 cm_shmem_executor_status(Oid database, CmExecutorStatus *status)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	attach();
 	memset(status, 0, sizeof(*status));
@@ -523,15 +524,15 @@ static bool
 is_worth_a_look(uint32 phase, uint32 flags)
 {
 	return phase == CM_PHASE_NONE || phase == CM_PHASE_NO_EXTENSION ||
-		(phase == CM_PHASE_DISABLED && (flags & CM_WAKE_EXTENSION) != 0);
+		   (phase == CM_PHASE_DISABLED && (flags & CM_WAKE_EXTENSION) != 0);
 }
 
 void
 cm_shmem_wake(Oid database, uint32 flags)
 {
-	CmSlot	   *slot;
-	uint32		earlier;
-	uint32		proc;
+	CmSlot *slot;
+	uint32 earlier;
+	uint32 proc;
 
 	if (shared == NULL)
 		return;
@@ -623,8 +624,8 @@ cm_shmem_wake_waiters(const int64 *job_ids, int n)
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	for (int i = 0; i < CM_MAX_WAITERS; i++)
 	{
-		CmWaiter   *waiter = &shared->waiters[i];
-		uint32		proc = pg_atomic_read_u32(&waiter->proc);
+		CmWaiter *waiter = &shared->waiters[i];
+		uint32 proc = pg_atomic_read_u32(&waiter->proc);
 
 		if (proc != 0 && waiter->database == MyDatabaseId && is_among(waiter->job_id, job_ids, n))
 			set_latch_of(proc);
@@ -638,15 +639,15 @@ static bool
 is_being_started(CmSlot *slot, TimestampTz now)
 {
 	return pg_atomic_read_u32(&slot->phase) == CM_PHASE_STARTING &&
-		!TimestampDifferenceExceeds(slot->status.started_at, now, START_IS_STALE_MS);
+		   !TimestampDifferenceExceeds(slot->status.started_at, now, START_IS_STALE_MS);
 }
 
 CmStart
 cm_shmem_begin_start(Oid database)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	CmSlot	   *slot;
-	CmStart		result;
+	CmSlot *slot;
+	CmStart result;
 
 	attach();
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -670,7 +671,7 @@ cm_shmem_begin_start(Oid database)
 bool
 cm_shmem_allow(Oid database)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	attach();
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
@@ -704,7 +705,7 @@ tell_to_go(CmSlot *slot)
 bool
 cm_shmem_stop(Oid database, int *pid)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	attach();
 	*pid = 0;
@@ -724,7 +725,7 @@ cm_shmem_stop(Oid database, int *pid)
 bool
 cm_shmem_hold(Oid database, int *pid)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	*pid = 0;
 	ensure_xact_callback();
@@ -745,7 +746,7 @@ cm_shmem_hold(Oid database, int *pid)
 bool
 cm_shmem_is_held(Oid database)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	attach();
 	slot = find_slot(database);
@@ -814,7 +815,7 @@ cm_shmem_take_request(Oid *database)
 int
 cm_shmem_list_databases(Oid *databases)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < CM_MAX_DATABASES; i++)
 	{
@@ -828,7 +829,7 @@ cm_shmem_list_databases(Oid *databases)
 void
 cm_shmem_forget(Oid database)
 {
-	CmSlot	   *slot;
+	CmSlot *slot;
 
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	slot = find_slot(database);

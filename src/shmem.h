@@ -18,39 +18,39 @@
 #include "postgres.h"
 #include "datatype/timestamp.h"
 
-#define CM_MAX_DATABASES 48		/* databases with an executor */
-#define CM_MAX_WAITERS 512		/* sessions in cm_wait_job and its siblings */
+#define CM_MAX_DATABASES 48 /* databases with an executor */
+#define CM_MAX_WAITERS 512	/* sessions in cm_wait_job and its siblings */
 
 /* Why the executor is woken; an or of these. */
-#define CM_WAKE_JOBS 0x1		/* jobs were submitted */
-#define CM_WAKE_REQUESTS 0x2	/* cancel, set_priority */
-#define CM_WAKE_HOSTS 0x4		/* cm_hosts or host_drains changed */
-#define CM_WAKE_EXTENSION 0x8	/* the extension came or went */
+#define CM_WAKE_JOBS 0x1	  /* jobs were submitted */
+#define CM_WAKE_REQUESTS 0x2  /* cancel, set_priority */
+#define CM_WAKE_HOSTS 0x4	  /* cm_hosts or host_drains changed */
+#define CM_WAKE_EXTENSION 0x8 /* the extension came or went */
 #define CM_WAKE_ALL 0xf
 
 typedef enum CmExecutorPhase
 {
-	CM_PHASE_NONE,				/* nobody looked yet, or gone */
-	CM_PHASE_STARTING,			/* registered, not yet at work */
+	CM_PHASE_NONE,	   /* nobody looked yet, or gone */
+	CM_PHASE_STARTING, /* registered, not yet at work */
 	CM_PHASE_AT_WORK,
-	CM_PHASE_NO_EXTENSION,		/* looked: the extension is not there */
-	CM_PHASE_DISABLED,			/* container_manager.enabled is off there */
-	CM_PHASE_CRASHED,			/* ended by itself; the launcher tries again */
-	CM_PHASE_NO_WORKER_SLOT,	/* max_worker_processes is used up */
-	CM_PHASE_HELD,				/* stepped aside for DROP DATABASE or the like */
-	CM_PHASE_STOPPED			/* sent away by cm_stop_executor() */
+	CM_PHASE_NO_EXTENSION,	 /* looked: the extension is not there */
+	CM_PHASE_DISABLED,		 /* container_manager.enabled is off there */
+	CM_PHASE_CRASHED,		 /* ended by itself; the launcher tries again */
+	CM_PHASE_NO_WORKER_SLOT, /* max_worker_processes is used up */
+	CM_PHASE_HELD,			 /* stepped aside for DROP DATABASE or the like */
+	CM_PHASE_STOPPED		 /* sent away by cm_stop_executor() */
 } CmExecutorPhase;
 
 /* What an executor counts; read without a lock. */
 typedef struct CmExecutorCounters
 {
-	uint64		turns;			/* of the loop */
-	uint64		wakeups;		/* of those, by the latch */
-	uint64		transactions;
-	uint64		polls;			/* of those, only to look for work */
-	uint64		claimed;
-	uint64		finished;
-	uint64		http_requests;
+	uint64 turns;	/* of the loop */
+	uint64 wakeups; /* of those, by the latch */
+	uint64 transactions;
+	uint64 polls; /* of those, only to look for work */
+	uint64 claimed;
+	uint64 finished;
+	uint64 http_requests;
 } CmExecutorCounters;
 
 #define CM_MAX_BLOCKERS 8
@@ -58,16 +58,16 @@ typedef struct CmExecutorCounters
 /* A copy of a slot, for people and for the launcher. */
 typedef struct CmExecutorStatus
 {
-	Oid			database;
-	int			pid;			/* 0: none */
+	Oid database;
+	int pid; /* 0: none */
 	CmExecutorPhase phase;
 	TimestampTz started_at;
 	TimestampTz last_turn_at;
 	TimestampTz last_error_at;
-	char		last_error[256];	/* kept over a restart */
-	char		blocked_on[64]; /* table that the executor could not lock */
-	int			n_blockers;
-	int			blockers[CM_MAX_BLOCKERS];	/* pids */
+	char last_error[256]; /* kept over a restart */
+	char blocked_on[64];  /* table that the executor could not lock */
+	int n_blockers;
+	int blockers[CM_MAX_BLOCKERS]; /* pids */
 	CmExecutorCounters counters;
 } CmExecutorStatus;
 
@@ -125,10 +125,10 @@ extern void cm_shmem_wake_waiters(const int64 *job_ids, int n);
 
 typedef enum CmStart
 {
-	CM_START_NOW,				/* the phase is STARTING: register a worker */
-	CM_START_RUNNING,			/* there is one, or one is being started */
-	CM_START_KEPT_OUT,			/* HELD or STOPPED */
-	CM_START_FULL				/* CM_MAX_DATABASES are taken */
+	CM_START_NOW,	   /* the phase is STARTING: register a worker */
+	CM_START_RUNNING,  /* there is one, or one is being started */
+	CM_START_KEPT_OUT, /* HELD or STOPPED */
+	CM_START_FULL	   /* CM_MAX_DATABASES are taken */
 } CmStart;
 
 /* Before a worker is registered.  After NOW, a registration that fails is
@@ -166,8 +166,8 @@ extern bool cm_shmem_launcher_is_there(void);
 /* Takes a database that asked for an executor; false: none. */
 extern bool cm_shmem_take_request(Oid *database);
 /* The databases that something is known of; at most CM_MAX_DATABASES. */
-extern int	cm_shmem_list_databases(Oid *databases);
+extern int cm_shmem_list_databases(Oid *databases);
 /* Frees the slot of a database that is gone or has no extension. */
 extern void cm_shmem_forget(Oid database);
 
-#endif							/* CM_SHMEM_H */
+#endif /* CM_SHMEM_H */

@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -47,7 +48,8 @@ PG_FUNCTION_INFO_V1(cm_announce);
 static const char *
 make_preload_line(void)
 {
-	const char *others = superuser() ? GetConfigOption("shared_preload_libraries", true, false) : NULL;
+	const char *others =
+		superuser() ? GetConfigOption("shared_preload_libraries", true, false) : NULL;
 
 	if (others == NULL || others[0] == '\0')
 		return "shared_preload_libraries = 'container_manager'";
@@ -76,21 +78,24 @@ throw_full(void)
 pg_noreturn static void
 throw_disabled(void)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("container_manager.enabled is off for database \"%s\"",
-					get_database_name(MyDatabaseId)),
-			 errhint("ALTER DATABASE %s SET container_manager.enabled = on, then call cm_start_executor() again.",
-					 quote_identifier(get_database_name(MyDatabaseId)))));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("container_manager.enabled is off for database \"%s\"",
+				get_database_name(MyDatabaseId)),
+		 errhint(
+			 "ALTER DATABASE %s SET container_manager.enabled = on, then call cm_start_executor() again.",
+			 quote_identifier(get_database_name(MyDatabaseId)))));
 }
 
 pg_noreturn static void
 throw_kept_out(CmExecutorPhase phase)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("executors are kept out of database \"%s\"", get_database_name(MyDatabaseId)),
-			 phase == CM_PHASE_HELD
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("executors are kept out of database \"%s\"", get_database_name(MyDatabaseId)),
+		 phase == CM_PHASE_HELD
 			 ? errdetail("Another session is copying, moving, renaming or dropping the database.")
 			 : errdetail("Another session has just called cm_stop_executor().")));
 }
@@ -98,12 +103,12 @@ throw_kept_out(CmExecutorPhase phase)
 pg_noreturn static void
 throw_ended(const CmExecutorStatus *status)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("the executor ended before it was at work"),
-			 status->last_error[0] != '\0'
-			 ? errdetail("Its last error was: %s", status->last_error) : 0,
-			 errhint("The server's log says why.")));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the executor ended before it was at work"),
+					status->last_error_at > status->started_at
+						? errdetail("Its last error was: %s", status->last_error)
+						: 0,
+					errhint("The server's log says why.")));
 }
 
 pg_noreturn static void
@@ -113,7 +118,8 @@ throw_late(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the executor was not at work after %d s", MAX_WAIT_MS / 1000),
 			 cm_shmem_is_preloaded() && !cm_shmem_launcher_is_there()
-			 ? errdetail("The launcher of container_manager is not running.") : 0,
+				 ? errdetail("The launcher of container_manager is not running.")
+				 : 0,
 			 errhint("cm_status tells what has become of it; the server's log may say why.")));
 }
 
@@ -123,22 +129,21 @@ static void
 refuse_standby(void)
 {
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("no executor can run while the server is in recovery"),
-				 errhint("It starts by itself when the server is promoted.")));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("no executor can run while the server is in recovery"),
+						errhint("It starts by itself when the server is promoted.")));
 }
 
 /* Was the extension made, or altered, by this very transaction? */
 static bool
 is_extension_uncommitted(void)
 {
-	Oid			extension = get_extension_oid("container_manager", true);
-	bool		result = false;
-	Relation	relation = table_open(ExtensionRelationId, AccessShareLock);
+	Oid extension = get_extension_oid("container_manager", true);
+	bool result = false;
+	Relation relation = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(extension));
@@ -155,16 +160,14 @@ static void
 start_at_commit(void)
 {
 	if (!cm_shmem_is_preloaded())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the extension was created or altered in this transaction"),
-				 errdetail("An executor would not see it yet."),
-				 errhint("Commit, then call cm_start_executor().")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the extension was created or altered in this transaction"),
+						errdetail("An executor would not see it yet."),
+						errhint("Commit, then call cm_start_executor().")));
 	if (!cm_shmem_allow(MyDatabaseId))
 		throw_full();
 	cm_shmem_wake_at_commit(CM_WAKE_EXTENSION);
-	ereport(NOTICE,
-			(errmsg("the executor starts when this transaction commits")));
+	ereport(NOTICE, (errmsg("the executor starts when this transaction commits")));
 }
 
 /* NULL: somebody else is about to start one. */
@@ -197,8 +200,8 @@ static bool
 check_start(BackgroundWorkerHandle *handle)
 {
 	CmExecutorStatus status;
-	pid_t		pid;
-	bool		has_ended = handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED;
+	pid_t pid;
+	bool has_ended = handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED;
 
 	cm_shmem_executor_status(MyDatabaseId, &status);
 	switch (status.phase)
@@ -255,10 +258,12 @@ start(void)
 		handle = start_from_here();
 	await_start(handle);
 	if (!cm_shmem_is_preloaded())
-		ereport(WARNING,
-				(errmsg("the executor runs until the server is restarted"),
-				 errhint("Add container_manager to shared_preload_libraries in postgresql.conf and restart, or it will not come back after a restart. The line is: %s",
-						 make_preload_line())));
+		ereport(
+			WARNING,
+			(errmsg("the executor runs until the server is restarted"),
+			 errhint(
+				 "Add container_manager to shared_preload_libraries in postgresql.conf and restart, or it will not come back after a restart. The line is: %s",
+				 make_preload_line())));
 }
 
 /* () -> boolean; see sql/45-executor.sql. */
@@ -282,15 +287,14 @@ cm_start_executor(PG_FUNCTION_ARGS)
 Datum
 cm_stop_executor(PG_FUNCTION_ARGS)
 {
-	int			pid;
+	int pid;
 
 	if (!cm_shmem_stop(MyDatabaseId, &pid))
 		throw_full();
 	if (pid == 0)
 		PG_RETURN_BOOL(false);
 	if (!cm_shmem_await_exit(MyDatabaseId, pid, MAX_WAIT_MS))
-		ereport(WARNING,
-				(errmsg("the executor (pid %d) was told to go but is still there", pid)));
+		ereport(WARNING, (errmsg("the executor (pid %d) was told to go but is still there", pid)));
 	PG_RETURN_BOOL(true);
 }
 
@@ -304,9 +308,11 @@ cm_announce(PG_FUNCTION_ARGS)
 	if (cm_shmem_is_preloaded())
 		cm_shmem_wake_at_commit(CM_WAKE_EXTENSION);
 	else
-		ereport(WARNING,
-				(errmsg("jobs will not run yet: container_manager is not preloaded"),
-				 errhint("In postgresql.conf write \"%s\" and restart; until then, SELECT cm_start_executor() starts the executor by hand.",
-						 make_preload_line())));
+		ereport(
+			WARNING,
+			(errmsg("jobs will not run yet: container_manager is not preloaded"),
+			 errhint(
+				 "In postgresql.conf write \"%s\" and restart; until then, SELECT cm_start_executor() starts the executor by hand.",
+				 make_preload_line())));
 	PG_RETURN_VOID();
 }

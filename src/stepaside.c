@@ -24,6 +24,7 @@
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -51,8 +52,8 @@ is_owner(Oid database)
 static bool
 is_template(Oid database)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	bool		result;
+	HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool result;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -66,11 +67,11 @@ is_template(Oid database)
 static const char *
 get_option(List *options, const char *name, const char *fallback)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, options)
+	foreach (cell, options)
 	{
-		DefElem    *option = lfirst_node(DefElem, cell);
+		DefElem *option = lfirst_node(DefElem, cell);
 
 		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
 			return defGetString(option);
@@ -81,7 +82,7 @@ get_option(List *options, const char *name, const char *fallback)
 static Oid
 target_of_drop(DropdbStmt *statement)
 {
-	Oid			database = find_database(statement->dbname);
+	Oid database = find_database(statement->dbname);
 
 	return is_owner(database) ? database : InvalidOid;
 }
@@ -89,7 +90,7 @@ target_of_drop(DropdbStmt *statement)
 static Oid
 target_of_create(CreatedbStmt *statement)
 {
-	Oid			database = find_database(get_option(statement->options, "template", "template1"));
+	Oid database = find_database(get_option(statement->options, "template", "template1"));
 
 	if (!OidIsValid(database) || !have_createdb_privilege())
 		return InvalidOid;
@@ -99,7 +100,7 @@ target_of_create(CreatedbStmt *statement)
 static Oid
 target_of_rename(RenameStmt *statement)
 {
-	Oid			database;
+	Oid database;
 
 	if (statement->renameType != OBJECT_DATABASE || !have_createdb_privilege())
 		return InvalidOid;
@@ -110,7 +111,7 @@ target_of_rename(RenameStmt *statement)
 static Oid
 target_of_alter(AlterDatabaseStmt *statement)
 {
-	Oid			database;
+	Oid database;
 
 	if (get_option(statement->options, "tablespace", NULL) == NULL)
 		return InvalidOid;
@@ -148,7 +149,7 @@ find_target(Node *statement, bool is_in_block)
 static bool
 clear_database(Oid database)
 {
-	int			pid;
+	int pid;
 
 	if (!cm_shmem_hold(database, &pid) || pid == 0)
 		return false;
@@ -162,25 +163,29 @@ note_drop(DropdbStmt *statement)
 	ereport(LOG,
 			(errmsg("database \"%s\" was dropped while container_manager was at work in it",
 					statement->dbname),
-			 errdetail("Containers that it had started are left on their hosts, with the jobs in them."),
-			 errhint("On such a host \"docker ps --all --filter label=" CM_LABEL_EPOCH "\" shows them.")));
+			 errdetail(
+				 "Containers that it had started are left on their hosts, with the jobs in them."),
+			 errhint("On such a host \"docker ps --all --filter label=" CM_LABEL_EPOCH
+					 "\" shows them.")));
 }
 
 static void
 process_utility(PlannedStmt *plan, const char *query, bool is_read_only_tree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *environment, DestReceiver *destination,
-				QueryCompletion *completion)
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+				DestReceiver *destination, QueryCompletion *completion)
 {
-	Node	   *statement = plan->utilityStmt;
-	bool		is_in_block = IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL);
-	Oid			database = find_target(statement, is_in_block);
-	bool		had_executor = OidIsValid(database) && clear_database(database);
-	ProcessUtility_hook_type next = next_process_utility != NULL ? next_process_utility
-		: standard_ProcessUtility;
+	Node *statement = plan->utilityStmt;
+	bool is_in_block = IsInTransactionBlock(context == PROCESS_UTILITY_TOPLEVEL);
+	Oid database = find_target(statement, is_in_block);
+	bool had_executor = OidIsValid(database) && clear_database(database);
+	ProcessUtility_hook_type next =
+		next_process_utility != NULL ? next_process_utility : standard_ProcessUtility;
 
 	next(plan, query, is_read_only_tree, context, params, environment, destination, completion);
 
+	/* Whether it was ours is for the executor to see, who looks at once. */
+	if (IsA(statement, DropStmt) && ((DropStmt *) statement)->removeType == OBJECT_EXTENSION)
+		cm_shmem_wake_at_commit(CM_WAKE_EXTENSION);
 	if (had_executor && IsA(statement, DropdbStmt))
 		note_drop((DropdbStmt *) statement);
 }

@@ -10,4 +10,4 @@
 /* From _PG_init, when preloaded. */
 extern void cm_stepaside_install(void);
 
-#endif							/* CM_STEPASIDE_H */
+#endif /* CM_STEPASIDE_H */

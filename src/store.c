@@ -37,6 +37,7 @@ static uint64 n_transactions = 0;
 /* The extension as it was found; its schema's name, quoted. */
 static Oid	extension_oid = InvalidOid;
 static char *extension_schema = NULL;
+static uint64 n_openings = 0;
 
 /* Tables that a turn touches, and how. */
 typedef struct LockedTable
@@ -109,6 +110,12 @@ cm_sql_schema(void)
 	return extension_schema;
 }
 
+uint64
+cm_sql_generation(void)
+{
+	return n_openings;
+}
+
 /* --- who we are --- */
 
 static void
@@ -117,16 +124,16 @@ become_a_copy(void)
 	static CmSql new_epoch = {
 		"UPDATE cm_internal.identity SET epoch = gen_random_uuid(), incarnation = 1,"
 		" database_oid = $1, system_identifier = (SELECT system_identifier FROM pg_control_system())",
-		1, {OIDOID}, NULL
+		1, {OIDOID}, NULL, 0
 	};
 	static CmSql calm_jobs = {
 		"UPDATE @extschema@.cm_jobs SET updated_at = clock_timestamp(),"
 		" detail = 'copied with the database; does not run here'"
 		" WHERE id IN (SELECT job_id FROM cm_internal.queue)",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
-	static CmSql empty_queue = {"DELETE FROM cm_internal.queue", 0, {0}, NULL};
-	static CmSql empty_requests = {"DELETE FROM cm_internal.requests", 0, {0}, NULL};
+	static CmSql empty_queue = {"DELETE FROM cm_internal.queue", 0, {0}, NULL, 0};
+	static CmSql empty_requests = {"DELETE FROM cm_internal.requests", 0, {0}, NULL, 0};
 	Datum		database = ObjectIdGetDatum(MyDatabaseId);
 
 	cm_sql_run(&new_epoch, &database, NULL);
@@ -146,12 +153,12 @@ load_identity(CmIdentity *identity)
 		"SELECT i.epoch::text, i.incarnation, i.database_oid::int8,"
 		" i.system_identifier, s.system_identifier"
 		" FROM cm_internal.identity i, pg_control_system() s",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 	static CmSql upgraded = {
 		"UPDATE cm_internal.identity SET system_identifier ="
 		" (SELECT system_identifier FROM pg_control_system())",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 
 	if (cm_sql_run(&load, NULL, NULL) != 1)
@@ -188,6 +195,8 @@ find_schema(Oid extension)
 	if (SPI_processed != 1)
 		return false;
 	schema = (Oid) cm_sql_int64(0, 1, 0);
+	if (extension_schema != NULL)
+		pfree(extension_schema);
 	extension_schema = MemoryContextStrdup(TopMemoryContext,
 										   quote_identifier(get_namespace_name(schema)));
 	for (int i = 0; i < lengthof(locked_tables); i++)
@@ -205,6 +214,7 @@ cm_store_open(CmIdentity *identity, Oid *extension)
 {
 	extension_oid = get_extension_oid("container_manager", true);
 	*extension = extension_oid;
+	n_openings++;
 	if (!OidIsValid(extension_oid) || !find_schema(extension_oid))
 		return false;
 	load_identity(identity);
@@ -215,6 +225,17 @@ bool
 cm_store_is_open(void)
 {
 	return get_extension_oid("container_manager", true) == extension_oid;
+}
+
+bool
+cm_store_is_there(void)
+{
+	bool		is_there;
+
+	cm_store_begin();
+	is_there = OidIsValid(get_extension_oid("container_manager", true));
+	cm_store_commit();
+	return is_there;
 }
 
 /* --- locks --- */
@@ -238,7 +259,7 @@ find_table_blockers(Oid relation, int *pids, int max_pids)
 		" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 		" AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
 		" ORDER BY pid",
-		1, {OIDOID}, NULL
+		1, {OIDOID}, NULL, 0
 	};
 	Datum		value = ObjectIdGetDatum(relation);
 
@@ -270,14 +291,14 @@ cm_store_row_blockers(int64 job_id, int *pids, int max_pids)
 		" WHERE l.locktype = 'transactionid' AND l.granted AND l.pid <> pg_backend_pid()"
 		" AND l.transactionid IN (SELECT xmax FROM @extschema@.cm_jobs WHERE id = $1"
 		" UNION ALL SELECT xmax FROM cm_internal.queue WHERE job_id = $1)",
-		1, {INT8OID}, NULL
+		1, {INT8OID}, NULL, 0
 	};
 	/* Several share the lock: whoever locked any row of the table. */
 	static CmSql find_any = {
 		"SELECT DISTINCT pid FROM pg_catalog.pg_locks"
 		" WHERE locktype = 'relation' AND relation = $1 AND pid <> pg_backend_pid()"
 		" AND mode IN ('RowShareLock', 'RowExclusiveLock')",
-		1, {OIDOID}, NULL
+		1, {OIDOID}, NULL, 0
 	};
 	Datum		value = Int64GetDatum(job_id);
 	int			n = read_pids(cm_sql_run(&find_exact, &value, NULL), pids, max_pids);
@@ -299,7 +320,7 @@ cm_store_load_hosts(int *n)
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
 		" ORDER BY h.id",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 	CmHostRow  *hosts;
 
@@ -341,7 +362,7 @@ cm_store_save_host_state(const CmHostState *state)
 		" cpus = coalesce(excluded.cpus, s.cpus),"
 		" memory_bytes = coalesce(excluded.memory_bytes, s.memory_bytes),"
 		" error = excluded.error, hint = excluded.hint",
-		8, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID}, NULL
+		8, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID}, NULL, 0
 	};
 	char		nulls[9] = "        ";
 	Datum		values[8];
@@ -373,7 +394,7 @@ cm_store_poll(CmPoll *poll)
 		" EXISTS (SELECT FROM cm_internal.requests),"
 		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
 		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL))",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 	bool		is_null;
 	Datum		next_at;
@@ -392,7 +413,7 @@ bool
 cm_store_may_publish(void)
 {
 	static CmSql usage = {
-		"SELECT pg_notification_queue_usage() < 0.9", 0, {0}, NULL
+		"SELECT pg_notification_queue_usage() < 0.9", 0, {0}, NULL, 0
 	};
 
 	return cm_sql_run(&usage, NULL, NULL) == 1 && cm_sql_bool(0, 1);

@@ -45,6 +45,9 @@ extern bool cm_store_open(CmIdentity *identity, Oid *extension);
 /* Is the extension that was found still there?  One cache look-up. */
 extern bool cm_store_is_open(void);
 
+/* In a transaction of its own: is there an extension, whichever? */
+extern bool cm_store_is_there(void);
+
 /*
  * Takes the table locks that a turn needs, without waiting.  False: somebody
  * is in the way; *table and the pids (at most max_pids) tell who.

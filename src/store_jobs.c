@@ -95,7 +95,7 @@ static void
 read_taken_job(CmTaken *taken, const CmLimits *limits)
 {
 	static CmSql load = {
-		"SELECT j.* FROM @extschema@.cm_jobs j WHERE j.id = $1", 1, {INT8OID}, NULL
+		"SELECT j.* FROM @extschema@.cm_jobs j WHERE j.id = $1", 1, {INT8OID}, NULL, 0
 	};
 	Datum		id = Int64GetDatum(taken->spec.job_id);
 
@@ -116,7 +116,7 @@ cm_store_load_taken(const CmLimits *limits, int *n)
 		"  AND c.attempt = q.attempt AND c.stream = 2)"
 		" FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.status <> 'pending' ORDER BY q.job_id",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 	CmTaken    *taken;
 
@@ -147,7 +147,7 @@ cm_store_promote_due(void)
 		"UPDATE cm_internal.queue SET is_due = true WHERE job_id IN"
 		" (SELECT job_id FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()"
 		" ORDER BY run_at LIMIT 10000 FOR UPDATE SKIP LOCKED)",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 
 	cm_sql_run(&promote, NULL, NULL);
@@ -179,7 +179,7 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 		"  AND (q.expires_at IS NULL OR q.expires_at > now()) AND q.job_id <> ALL ($3)"
 		"  ORDER BY q.priority DESC, q.run_at, q.job_id LIMIT p.n FOR UPDATE SKIP LOCKED) q"
 		" ORDER BY q.priority DESC, q.run_at, q.job_id",
-		3, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}, NULL
+		3, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}, NULL, 0
 	};
 	CmColumn	placements;
 	CmColumn	limits;
@@ -217,7 +217,7 @@ lock_jobs(const int64 *ids, uint64 n, int64 *locked)
 {
 	static CmSql lock = {
 		"SELECT id FROM @extschema@.cm_jobs WHERE id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
-		1, {INT8ARRAYOID}, NULL
+		1, {INT8ARRAYOID}, NULL, 0
 	};
 	CmColumn	column;
 	Datum		value;
@@ -286,7 +286,7 @@ mark_claimed(const Choice *choice)
 		" host_id = c.host_id, container_id = NULL, started_at = NULL,"
 		" log_records = 0, log_hash = 0, log_bytes = 0, logs_incomplete = false"
 		" FROM unnest($1, $2) AS c (job_id, host_id) WHERE q.job_id = c.job_id",
-		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL, 0
 	};
 	static CmSql mark_jobs = {
 		"WITH claimed AS (UPDATE @extschema@.cm_jobs j SET status = 'launching',"
@@ -298,7 +298,7 @@ mark_claimed(const Choice *choice)
 		" FROM unnest($1) WITH ORDINALITY AS c (job_id, n) JOIN claimed j ON j.id = c.job_id ORDER BY c.n)"
 		" SELECT j.* FROM unnest($1) WITH ORDINALITY AS c (job_id, n)"
 		" JOIN claimed j ON j.id = c.job_id ORDER BY c.n",
-		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL
+		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL, 0
 	};
 	CmColumn	jobs;
 	CmColumn	hosts;
@@ -398,7 +398,7 @@ cm_store_load_expired(int max, int *n)
 		"SELECT job_id, attempt FROM cm_internal.queue"
 		" WHERE status = 'pending' AND expires_at <= now()"
 		" ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
-		1, {INT4OID}, NULL
+		1, {INT4OID}, NULL, 0
 	};
 	Datum		value = Int32GetDatum(max);
 
@@ -423,7 +423,7 @@ cm_store_take_requests(int max, int *n)
 		" queued AS (UPDATE cm_internal.queue q SET priority = l.priority FROM last l WHERE q.job_id = l.job_id)"
 		" UPDATE @extschema@.cm_jobs j SET priority = l.priority, updated_at = clock_timestamp()"
 		" FROM last l WHERE j.id = l.job_id",
-		1, {INT4OID}, NULL
+		1, {INT4OID}, NULL, 0
 	};
 	static CmSql cancel = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
@@ -435,12 +435,12 @@ cm_store_take_requests(int max, int *n)
 		" UPDATE cm_internal.queue q SET cancel_requested_by = f.requested_by"
 		" FROM first f WHERE q.job_id = f.job_id"
 		" RETURNING q.job_id, CASE WHEN q.status = 'pending' THEN 0 ELSE q.attempt END",
-		1, {INT4OID}, NULL
+		1, {INT4OID}, NULL, 0
 	};
 	static CmSql forget = {
 		"DELETE FROM cm_internal.requests r"
 		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
-		0, {0}, NULL
+		0, {0}, NULL, 0
 	};
 	Datum		value = Int32GetDatum(max);
 
@@ -457,7 +457,7 @@ cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts)
 		" FROM unnest($1) WITH ORDINALITY AS w (id, n)"
 		" LEFT JOIN @extschema@.cm_jobs j ON j.id = w.id"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id ORDER BY w.n",
-		1, {INT8ARRAYOID}, NULL
+		1, {INT8ARRAYOID}, NULL, 0
 	};
 	CmColumn	ids;
 	Datum		value;

@@ -59,12 +59,12 @@ lock_rows(CmRecord *records, int n)
 	static CmSql lock = {
 		"SELECT q.job_id FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.job_id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
-		1, {INT8ARRAYOID}, NULL
+		1, {INT8ARRAYOID}, NULL, 0
 	};
 	static CmSql find = {
 		"SELECT q.job_id FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.job_id = ANY ($1)",
-		1, {INT8ARRAYOID}, NULL
+		1, {INT8ARRAYOID}, NULL, 0
 	};
 	Datum		ids = collect_ids(records, n);
 	uint64		n_locked = cm_sql_run(&lock, &ids, NULL);
@@ -94,7 +94,7 @@ save_ids(const CmRecord *records, int n)
 	static CmSql save = {
 		"UPDATE cm_internal.queue q SET container_id = r.container_id"
 		" FROM unnest($1, $2) AS r (job_id, container_id) WHERE q.job_id = r.job_id",
-		2, {INT8ARRAYOID, TEXTARRAYOID}, NULL
+		2, {INT8ARRAYOID, TEXTARRAYOID}, NULL, 0
 	};
 	CmColumn	ids;
 	CmColumn	containers;
@@ -126,7 +126,7 @@ save_running(const CmRecord *records, int n)
 		" UPDATE @extschema@.cm_jobs j SET status = 'running', detail = NULL,"
 		" container_id = r.container_id, started_at = r.started_at, updated_at = clock_timestamp()"
 		" FROM r WHERE j.id = r.job_id",
-		3, {INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}, NULL
+		3, {INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}, NULL, 0
 	};
 	CmColumn	ids;
 	CmColumn	containers;
@@ -210,7 +210,7 @@ save_ends(const CmRecord *records, int n)
 		" FROM r WHERE j.id = r.job_id",
 		END_N, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}, NULL
+		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}, NULL, 0
 	};
 	CmColumn	columns[END_N];
 	Datum		values[END_N];
@@ -236,7 +236,7 @@ save_events(const CmRecord *records, int n)
 		" SELECT job_id, attempt, status, reason, detail, host, exit_code"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
 		" AS r (job_id, attempt, status, reason, detail, host, exit_code, n) ORDER BY n",
-		7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}, NULL
+		7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}, NULL, 0
 	};
 	static const Oid types[7] = {INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID};
 	CmColumn	columns[7];
@@ -283,7 +283,7 @@ cm_store_save_detail(int64 job_id, const char *detail)
 	static CmSql save = {
 		"UPDATE @extschema@.cm_jobs SET detail = $2, updated_at = clock_timestamp() WHERE id IN"
 		" (SELECT id FROM @extschema@.cm_jobs WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED)",
-		2, {INT8OID, TEXTOID}, NULL
+		2, {INT8OID, TEXTOID}, NULL, 0
 	};
 	Datum		values[2];
 	char		nulls[3] = "  ";
@@ -328,7 +328,7 @@ cm_store_append_chunk(int64 job_id, int attempt, const CmChunk *chunk, int *seq)
 		" record_numbers, record_times, record_lengths, bytes)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 		9, {INT8OID, INT4OID, INT4OID, INT4OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-		INT4ARRAYOID, BYTEAOID}, NULL
+		INT4ARRAYOID, BYTEAOID}, NULL, 0
 	};
 	CmColumn	numbers;
 	CmColumn	lengths;
@@ -359,7 +359,7 @@ cm_store_drop_chunks(int64 job_id, int attempt)
 {
 	static CmSql drop = {
 		"DELETE FROM cm_internal.log_chunks WHERE job_id = $1 AND attempt = $2",
-		2, {INT8OID, INT4OID}, NULL
+		2, {INT8OID, INT4OID}, NULL, 0
 	};
 	Datum		values[2] = {Int64GetDatum(job_id), Int32GetDatum(attempt)};
 
@@ -373,7 +373,7 @@ cm_store_save_log_mark(int64 job_id, int64 records, int64 hash, int64 bytes, boo
 		"UPDATE cm_internal.queue SET log_records = $2, log_hash = $3, log_bytes = $4,"
 		" logs_incomplete = $5 WHERE job_id IN"
 		" (SELECT job_id FROM cm_internal.queue WHERE job_id = $1 FOR NO KEY UPDATE SKIP LOCKED)",
-		5, {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID}, NULL
+		5, {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID}, NULL, 0
 	};
 	Datum		values[5] = {Int64GetDatum(job_id), Int64GetDatum(records), Int64GetDatum(hash),
 	Int64GetDatum(bytes), BoolGetDatum(incomplete)};

@@ -45,7 +45,10 @@ plan_statement(CmSql *sql)
 		elog(ERROR, "could not plan \"%s\": %s", sql->text,
 			 SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
+	if (sql->plan != NULL)
+		SPI_freeplan(sql->plan);
 	sql->plan = plan;
+	sql->generation = cm_sql_generation();
 }
 
 uint64
@@ -54,7 +57,7 @@ cm_sql_run(CmSql *sql, const Datum *values, const char *nulls)
 	MemoryContext caller = CurrentMemoryContext;
 	int			code;
 
-	if (sql->plan == NULL)
+	if (sql->plan == NULL || sql->generation != cm_sql_generation())
 		plan_statement(sql);
 	code = SPI_execute_plan(sql->plan, unconstify(Datum *, values), nulls, false, 0);
 	if (code < 0)

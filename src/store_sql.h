@@ -23,6 +23,7 @@ typedef struct CmSql
 	int			n_args;
 	Oid			arg_types[CM_SQL_MAX_ARGS];
 	SPIPlanPtr	plan;
+	uint64		generation;		/* of the extension that it was planned for */
 } CmSql;
 
 /*
@@ -41,6 +42,9 @@ extern char *cm_sql_text(uint64 row, int column);
 
 /* Quoted name of the extension's schema. */
 extern const char *cm_sql_schema(void);
+
+/* How often an extension was found: plans for an earlier one are of no use. */
+extern uint64 cm_sql_generation(void);
 
 /* One column of a batch: an array that is filled value by value. */
 typedef struct CmColumn

@@ -63,6 +63,12 @@ static const Setting session_settings[] = {
 	{"bytea_output", "hex"},
 	{"extra_float_digits", "1"},
 	{"jit", "off"},
+	/* Small batches by key, whatever the statistics say of tables that change so fast. */
+	{"plan_cache_mode", "force_generic_plan"},
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "off"},
 	{"application_name", "container_manager executor"},
 };
 
@@ -78,8 +84,8 @@ cm_worker_start(Oid database)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name),
-			 "container_manager executor for database %u", database);
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "container_manager executor for database %u",
+			 database);
 	strlcpy(worker.bgw_type, "container_manager executor", sizeof(worker.bgw_type));
 	strlcpy(worker.bgw_library_name, "container_manager", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "cm_executor_main", sizeof(worker.bgw_function_name));
@@ -120,7 +126,7 @@ connect_to(Oid database)
 static bool
 lock_database(void)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, LOCK_KEY_SPACE);
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
@@ -139,8 +145,8 @@ has_extension(void)
 static bool
 is_wanted(Oid database)
 {
-	bool		is_there;
-	bool		is_locked;
+	bool is_there;
+	bool is_locked;
 
 	(void) cm_shmem_take_wake_flags();
 
@@ -155,9 +161,8 @@ is_wanted(Oid database)
 	else if (!cm_guc_enabled)
 		cm_shmem_set_phase(database, CM_PHASE_DISABLED);
 	else if (!is_locked)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("another process holds the executor lock of this database")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("another process holds the executor lock of this database")));
 	else
 		return true;
 	return false;
@@ -170,7 +175,7 @@ is_wanted(Oid database)
 static void
 keep_error(MemoryContext context)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	LWLockReleaseAll();
 	MemoryContextSwitchTo(context);
@@ -201,7 +206,7 @@ run(void)
 void
 cm_executor_main(Datum database)
 {
-	Oid			oid = DatumGetObjectId(database);
+	Oid oid = DatumGetObjectId(database);
 	CmExecutorEnd end = CM_EXECUTOR_START_ANEW;
 
 	if (!cm_shmem_enter_executor(oid))

@@ -20,4 +20,4 @@ extern BackgroundWorkerHandle *cm_worker_start(Oid database);
 /* What the server runs in that worker; its argument is the database's oid. */
 extern PGDLLEXPORT void cm_executor_main(Datum database);
 
-#endif							/* CM_WORKER_MAIN_H */
+#endif /* CM_WORKER_MAIN_H */
