@@ -738,6 +738,24 @@ cm_db_next_ms(void)
 
 /* --- at the start --- */
 
+/* Its host's row was removed by force: nobody can be asked about it any more. */
+static void
+give_up_taken(const CmTaken *taken)
+{
+	CmRecord	record = {0};
+
+	record.job_id = taken->spec.job_id;
+	record.attempt = taken->spec.attempt;
+	record.state = CM_FAILED;
+	record.reason = CM_REASON_HOST_LOST;
+	record.error = "its host was removed from cm_hosts while it was under way";
+	record.container_id = taken->container_id[0] ? taken->container_id : NULL;
+	record.claimed_at = taken->claimed_at;
+	record.started_at = taken->started_at;
+	record.logs_incomplete = true;
+	cm_store_record(&record, 1);
+}
+
 static void
 load_taken(void)
 {
@@ -749,10 +767,9 @@ load_taken(void)
 	for (int i = 0; i < n; i++)
 	{
 		if (cm_hosts_find(taken[i].host_id) == NULL)
-			ereport(ERROR,
-					(errmsg("job %lld is on host %d, which is not in cm_hosts",
-							(long long) taken[i].spec.job_id, taken[i].host_id)));
-		cm_task_new(&taken[i], true);
+			give_up_taken(&taken[i]);
+		else
+			cm_task_new(&taken[i], true);
 	}
 	if (n > 0)
 		ereport(LOG, (errmsg("container_manager: taking up %d jobs that were under way", n)));

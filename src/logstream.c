@@ -170,7 +170,7 @@ take_time(CmLogRecord *record)
 static void
 release_idle_buffer(CmLogStream *stream)
 {
-	if (cm_logstream_pending(stream) > 0 || stream->size <= IDLE_BUFFER_BYTES)
+	if (stream->size <= IDLE_BUFFER_BYTES)
 		return;
 	free(stream->buffer);
 	stream->buffer = NULL;

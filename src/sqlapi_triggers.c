@@ -314,7 +314,9 @@ check_schedule(const JobRow *row)
 static void
 check_host(JobRow *row)
 {
-	static TriggerSql find = {"SELECT FROM %s.cm_hosts WHERE name = $1", 1, {TEXTOID}, InvalidOid, NULL};
+	/* The host stays until the job is on the queue, where its removal sees it. */
+	static TriggerSql find = {"SELECT FROM %s.cm_hosts WHERE name = $1 FOR KEY SHARE",
+	1, {TEXTOID}, InvalidOid, NULL};
 	bool		is_null;
 	Datum		host = get_value(row, "host", &is_null);
 

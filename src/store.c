@@ -52,7 +52,7 @@ static LockedTable locked_tables[] = {
 	{NULL, "cm_jobs", RowExclusiveLock, InvalidOid},
 	{NULL, "cm_job_events", RowExclusiveLock, InvalidOid},
 	{NULL, "cm_job_attempts", RowExclusiveLock, InvalidOid},
-	{NULL, "cm_hosts", AccessShareLock, InvalidOid},
+	{NULL, "cm_hosts", RowShareLock, InvalidOid},
 	{"cm_internal", "queue", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},

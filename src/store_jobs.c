@@ -349,6 +349,25 @@ read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *l
 	taken->host_id = find_host_of(choice, taken->spec.job_id);
 }
 
+/* Whoever removes a host waits for this claim, or is not waited for. */
+static void
+lock_hosts(CmCandidate *candidates, int n)
+{
+	static CmSql lock = {
+		"SELECT id FROM @extschema@.cm_hosts FOR KEY SHARE SKIP LOCKED", 0, {0}, NULL, 0
+	};
+	uint64		n_locked = cm_sql_run(&lock, NULL, NULL);
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		is_locked = false;
+
+		for (uint64 j = 0; j < n_locked; j++)
+			is_locked = is_locked || cm_sql_int32(j, 1, 0) == candidates[i].host_id;
+		candidates[i].can_take = candidates[i].can_take && is_locked;
+	}
+}
+
 CmTaken *
 cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits,
 			   int max_claims, int *n)
@@ -359,13 +378,16 @@ cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits
 	choice.job_ids = palloc(sizeof(int64) * max_claims);
 	choice.host_ids = palloc(sizeof(int) * max_claims);
 	cm_column_init(&choice.skipped, INT8OID, 16);
+	*n = 0;
+	if (sum_free_slots(candidates, n_candidates) == 0)
+		return NULL;
+	lock_hosts(candidates, n_candidates);
 	for (int round = 0; round < MAX_CLAIM_ROUNDS; round++)
 	{
 		if (choice.n >= max_claims || sum_free_slots(candidates, n_candidates) == 0 ||
 			!choose_round(candidates, n_candidates, max_claims, &choice))
 			break;
 	}
-	*n = 0;
 	if (choice.n == 0)
 		return NULL;
 	*n = (int) mark_claimed(&choice);
