@@ -127,12 +127,12 @@ step_hosts(Turn *turn)
 }
 
 static int
-count_tasks(void)
+count_nodes(dlist_head *list)
 {
 	dlist_iter	iter;
 	int			n = 0;
 
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach(iter, list)
 		n++;
 	return n;
 }
@@ -153,7 +153,7 @@ is_log_flush_due(const CmTask *task)
 static void
 step_logs(Turn *turn)
 {
-	int			n = count_tasks();
+	int			n = count_nodes(&cm_ex.tasks);
 	dlist_iter	iter;
 
 	turn->stored = palloc(sizeof(CmTask *) * Max(n, 1));
@@ -162,8 +162,12 @@ step_logs(Turn *turn)
 	{
 		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
 
-		if (is_log_flush_due(task) && cm_logs_store(task, turn->seqs[turn->n_stored]))
+		if (!is_log_flush_due(task))
+			continue;
+		if (cm_logs_store(task, turn->seqs[turn->n_stored]))
 			turn->stored[turn->n_stored++] = task;
+		else
+			cm_ex.db_not_before_ms = cm_ex.now_ms + BLOCKED_MS; /* its row is locked */
 	}
 }
 
@@ -233,7 +237,7 @@ step_details(Turn *turn)
 {
 	dlist_iter	iter;
 
-	turn->detailed = palloc(sizeof(CmTask *) * Max(count_tasks(), 1));
+	turn->detailed = palloc(sizeof(CmTask *) * Max(count_nodes(&cm_ex.tasks), 1));
 	dlist_foreach(iter, &cm_ex.tasks)
 	{
 		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
@@ -248,10 +252,9 @@ step_details(Turn *turn)
 static void
 step_host_states(Turn *turn)
 {
-	int			n;
+	int			n = count_nodes(&cm_ex.hosts);
 	dlist_iter	iter;
 
-	(void) cm_hosts_candidates(&n);
 	turn->saved_hosts = palloc(sizeof(CmExecHost *) * Max(n, 1));
 	dlist_foreach(iter, &cm_ex.hosts)
 	{
@@ -362,10 +365,9 @@ step_claim(Turn *turn)
 static void
 step_strays(Turn *turn)
 {
+	int			n = count_nodes(&cm_ex.hosts);
 	dlist_iter	iter;
-	int			n;
 
-	(void) cm_hosts_candidates(&n);
 	turn->stray_attempts = palloc(sizeof(int *) * Max(n, 1));
 	turn->stray_hosts = palloc(sizeof(CmExecHost *) * Max(n, 1));
 	dlist_foreach(iter, &cm_ex.hosts)
@@ -508,6 +510,7 @@ apply_turn(Turn *turn)
 		turn->saved_hosts[i]->state_changed = false;
 	for (int i = 0; i < turn->n_stored; i++)
 		cm_logs_note_stored(turn->stored[i], turn->seqs[i]);
+	cm_logs_read_on();
 	apply_records(turn);
 	for (int i = 0; i < turn->n_stray_hosts; i++)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);

@@ -35,6 +35,8 @@
 #define CM_LOG_FLUSH_BYTES (512 * 1024)
 /* A task with this much output in memory stops reading until it is stored. */
 #define CM_LOG_HIGH_BYTES (4 * 1024 * 1024)
+/* And so do all, when together they have this much. */
+#define CM_LOG_TOTAL_HIGH_BYTES (64 * 1024 * 1024)
 
 /* --- hosts --- */
 
@@ -132,6 +134,7 @@ typedef struct CmTaskLogs
 	CmLogStream stream;
 	bool		is_following;
 	bool		is_over;		/* the request is done, bytes may be unread */
+	bool		is_stalled;		/* bytes are left unread until some are stored */
 	int64		to_skip;		/* records that are stored already */
 	int64		skipped_hash;
 	int64		n_read;			/* records read in all */
@@ -222,6 +225,7 @@ typedef struct CmExecutor
 	bool		hosts_loaded;
 	bool		has_ready;		/* pending jobs that found no slot */
 	int64		publish_check_ms;
+	int64		log_bytes_waiting;	/* of all tasks */
 	bool		is_dropped;
 	CmExecutorCounters counters;
 } CmExecutor;
@@ -292,6 +296,8 @@ extern bool cm_logs_are_waiting(const CmTask *task);
 extern bool cm_logs_store(CmTask *task, int *seq);
 /* After its commit. */
 extern void cm_logs_note_stored(CmTask *task, const int *seq);
+/* There is room again: reads on where reading had stopped for want of it. */
+extern void cm_logs_read_on(void);
 
 /* executor_db.c */
 extern void cm_db_open(void);

@@ -56,14 +56,6 @@ free_buffers(CmTaskLogs *logs)
 	}
 }
 
-/* Large buffers go back to the system between bursts. */
-static void
-empty_buffers(CmTaskLogs *logs)
-{
-	free_buffers(logs);
-	logs->waiting_since_ms = 0;
-}
-
 static size_t
 count_waiting_bytes(const CmTaskLogs *logs)
 {
@@ -72,8 +64,25 @@ count_waiting_bytes(const CmTaskLogs *logs)
 	if (logs->bytes[0].data == NULL)
 		return 0;
 	for (int i = 0; i < 2; i++)
-		n += logs->bytes[i].len + logs->numbers[i].len * 3;
+		n += logs->bytes[i].len + logs->numbers[i].len + logs->times[i].len +
+			logs->lengths[i].len;
 	return n;
+}
+
+/* Large buffers go back to the system between bursts. */
+static void
+empty_buffers(CmTaskLogs *logs)
+{
+	cm_ex.log_bytes_waiting -= count_waiting_bytes(logs);
+	free_buffers(logs);
+	logs->waiting_since_ms = 0;
+}
+
+static bool
+is_there_room(const CmTaskLogs *logs)
+{
+	return count_waiting_bytes(logs) < CM_LOG_HIGH_BYTES &&
+		cm_ex.log_bytes_waiting < CM_LOG_TOTAL_HIGH_BYTES;
 }
 
 void
@@ -96,7 +105,7 @@ cm_logs_free(CmTaskLogs *logs)
 		cm_http_cancel(logs->request);
 	logs->request = NULL;
 	cm_logstream_free(&logs->stream);
-	free_buffers(logs);
+	empty_buffers(logs);
 }
 
 /* --- records --- */
@@ -114,6 +123,7 @@ keep_record(CmTask *task, const CmLogRecord *record)
 	CmTaskLogs *logs = &task->logs;
 	int			i = record->stream == CM_LOG_STDERR ? 1 : 0;
 	int32		length = (int32) record->n_bytes;
+	size_t		n_before = count_waiting_bytes(logs);
 
 	if (logs->n_bytes + length > (int64) cm_guc_max_log_size_kb * 1024)
 		logs->is_full = logs->incomplete = true;
@@ -133,6 +143,7 @@ keep_record(CmTask *task, const CmLogRecord *record)
 	logs->hash = hash_record(logs->hash, record);
 	logs->n_records++;
 	logs->n_bytes += length;
+	cm_ex.log_bytes_waiting += count_waiting_bytes(logs) - n_before;
 	if (logs->waiting_since_ms == 0)
 		logs->waiting_since_ms = cm_ex.now_ms;
 }
@@ -168,7 +179,7 @@ begin_reading(CmTask *task, bool follow)
 	cm_logstream_free(&logs->stream);
 	cm_logstream_init(&logs->stream);
 	logs->is_following = follow;
-	logs->is_over = false;
+	logs->is_over = logs->is_stalled = false;
 	logs->to_skip = logs->n_records;
 	logs->skipped_hash = 0;
 	logs->n_read = 0;
@@ -213,14 +224,17 @@ take_what_is_there(CmTask *task)
 
 	for (;;)
 	{
-		CmLogNext	next = CM_LOG_NEED_BYTES;
+		CmLogNext	next = CM_LOG_RECORD;
 
-		while (count_waiting_bytes(logs) < CM_LOG_HIGH_BYTES &&
-			   (next = cm_logstream_next(&logs->stream, &record)) == CM_LOG_RECORD)
-			take_record(task, &record);
+		while (is_there_room(logs) && next == CM_LOG_RECORD)
+		{
+			next = cm_logstream_next(&logs->stream, &record);
+			if (next == CM_LOG_RECORD)
+				take_record(task, &record);
+		}
 		if (next == CM_LOG_CORRUPT)
 			return true;
-		if (next != CM_LOG_NEED_BYTES || count_waiting_bytes(logs) >= CM_LOG_HIGH_BYTES)
+		if (next == CM_LOG_RECORD)
 		{
 			cm_ex.db_wanted = true;
 			return false;
@@ -317,8 +331,13 @@ pump(CmTask *task)
 	CmTaskLogs *logs = &task->logs;
 
 	if (logs->request == NULL)
+	{
+		logs->is_stalled = false;
 		return;
-	if (cm_http_status(logs->request) == 200 && !is_corrupt(logs) && !take_what_is_there(task))
+	}
+	logs->is_stalled = cm_http_status(logs->request) == 200 && !is_corrupt(logs) &&
+		!take_what_is_there(task);
+	if (logs->is_stalled)
 		return;
 	if (is_corrupt(logs) && !logs->is_over)
 	{
@@ -429,6 +448,18 @@ cm_logs_note_stored(CmTask *task, const int *seq)
 	logs->seq[1] = seq[1];
 	logs->drop_stored = false;
 	empty_buffers(logs);
-	/* It may have been waiting for room. */
-	pump(task);
+}
+
+void
+cm_logs_read_on(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->logs.is_stalled)
+			pump(task);
+	}
 }
