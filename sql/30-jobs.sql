@@ -76,7 +76,7 @@ COMMENT ON COLUMN cm_jobs.environment IS 'Environment variables, {"NAME": "value
 COMMENT ON COLUMN cm_jobs.secret_environment IS 'Environment variables from secrets, {"NAME": "secret name"}.';
 COMMENT ON COLUMN cm_jobs.environment_template IS 'Environment template that the job uses.';
 COMMENT ON COLUMN cm_jobs.working_directory IS 'Working directory in the container; NULL: the image''s.';
-COMMENT ON COLUMN cm_jobs.run_as IS 'Numeric user, uid or uid:gid.';
+COMMENT ON COLUMN cm_jobs.run_as IS 'Numeric user, uid or uid:gid; a bare uid is its own group.';
 COMMENT ON COLUMN cm_jobs.memory_limit IS 'Memory in MB (2^20 bytes), swap included.';
 COMMENT ON COLUMN cm_jobs.cpu_limit IS 'CPU cores.';
 COMMENT ON COLUMN cm_jobs.timeout_seconds IS 'How long it may run, pulling and waiting not counted.';

@@ -187,8 +187,7 @@ append_one_tmpfs(StringInfo to, const BodySource *source, const char *target, in
 	if (!source->engine->is_podman && cm_policy_parse_run_as(source->user, &uid, &gid))
 	{
 		appendStringInfo(&options, ",uid=" INT64_FORMAT, (int64) uid);
-		if (gid >= 0)
-			appendStringInfo(&options, ",gid=" INT64_FORMAT, (int64) gid);
+		appendStringInfo(&options, ",gid=" INT64_FORMAT, (int64) (gid >= 0 ? gid : uid));
 	}
 	if (to->data[to->len - 1] != '{')
 		appendStringInfoChar(to, ',');
@@ -238,6 +237,18 @@ append_host_config(StringInfo to, const BodySource *source)
 	appendStringInfoChar(to, '}');
 }
 
+/* Without a group of its own, a bare uid would run in group 0. */
+static const char *
+make_user(const BodySource *source)
+{
+	int64_t uid;
+	int64_t gid;
+
+	if (!cm_policy_parse_run_as(source->user, &uid, &gid) || gid >= 0)
+		return source->user;
+	return psprintf(INT64_FORMAT ":" INT64_FORMAT, (int64) uid, (int64) uid);
+}
+
 static char *
 make_body(const BodySource *source, const char *spec_hash)
 {
@@ -250,7 +261,7 @@ make_body(const BodySource *source, const char *spec_hash)
 	append_command(&body, spec);
 	append_environment(&body, spec);
 	appendStringInfoChar(&body, ',');
-	append_member(&body, "User", source->user);
+	append_member(&body, "User", make_user(source));
 	if (spec->working_directory != NULL)
 	{
 		appendStringInfoChar(&body, ',');

@@ -167,6 +167,7 @@ typedef struct CmTask
 	bool		look_again;		/* something happened: inspect */
 	bool		image_pulled;
 	bool		saw_start;		/* an event told that it was started */
+	int			foreign_signal; /* sent by somebody else; it may live with it */
 	bool		is_signalling;	/* a signal of ours is under way */
 	bool		settling;		/* removed unstarted; events may still come */
 	CmReason	start_refusal;	/* the engine's answer, inspect to confirm it */

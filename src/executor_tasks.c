@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -210,6 +212,8 @@ take_over_exit(CmTask *task, const CmInspect *inspect)
 	task->s.exit_code = inspect->exit_code;
 	task->s.oom_killed = inspect->oom_killed;
 	task->s.host_was_away = task->connection != task->host->connection;
+	if (task->foreign_signal != 0 && inspect->exit_code == 128 + task->foreign_signal)
+		task->s.killed_by_other = true;
 	task->s.ran_too_long = inspect->run_ms >= task->spec.timeout_seconds * 1000;
 	task->engine_started_at = parse_engine_time(inspect->started_at);
 	task->engine_finished_at = parse_engine_time(inspect->finished_at);
@@ -812,6 +816,22 @@ cm_task_note_pulled(CmTask *task, bool is_there, const char *error)
 	cm_task_step(task);
 }
 
+/*
+ * Somebody else's signal.  A program may take SIGHUP and the like for news and
+ * go on: that was no kill, unless it ends by just that signal.
+ */
+static void
+note_foreign_signal(CmTask *task, const char *signal_name)
+{
+	int			number = atoi(signal_name);	/* 0: told by a name, or not at all */
+
+	if (number == 0 || number == SIGKILL || number == SIGTERM || number == SIGINT ||
+		number == SIGQUIT)
+		task->s.killed_by_other = true;
+	else
+		task->foreign_signal = number;
+}
+
 void
 cm_task_note_event(CmTask *task, const CmEvent *event)
 {
@@ -825,7 +845,7 @@ cm_task_note_event(CmTask *task, const CmEvent *event)
 			break;
 		case CM_EVENT_KILL:
 			if (task->s.stop == CM_STOP_NOT && !task->s.kill_sent && !task->is_signalling)
-				task->s.killed_by_other = true;
+				note_foreign_signal(task, event->signal_name);
 			break;
 		case CM_EVENT_DIE:
 		case CM_EVENT_DESTROY:

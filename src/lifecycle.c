@@ -108,13 +108,15 @@ static CmDecision
 decide_launching_absent(const CmSituation *s)
 {
 	CmDecision	d;
+	bool		may_have_run = s->has_id && !s->discarded;
 
-	if (decide_unstarted_end(s, &d))
-		return d;
-	if (s->has_id && !s->discarded)
+	/* Whether it expired cannot be said of what may have started in time. */
+	if (may_have_run && s->refusal == CM_REASON_NONE && !s->cancel_requested)
 		return go(CM_FAILED,
 				  s->killed_by_other ? CM_REASON_KILLED : CM_REASON_INFRASTRUCTURE,
 				  CM_DO_NOTHING);
+	if (decide_unstarted_end(s, &d))
+		return d;
 	return stay(s, CM_DO_CREATE, s->expires_ms);
 }
 

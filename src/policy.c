@@ -289,6 +289,38 @@ check_words(const CmWords *words, const char *column, CmProblem *problem)
 	return add_hint(problem, NO_SETTING);
 }
 
+/*
+ * What an engine cannot be told: it takes empty args for args left out, and
+ * then runs the image's CMD, unless an entrypoint is given, too.
+ */
+static bool
+check_emptiness(const CmJobSpec *spec, CmProblem *problem)
+{
+	const CmWords *entrypoint = &spec->entrypoint;
+
+	if (spec->args.is_set && spec->args.count == 0 && !entrypoint->is_set)
+	{
+		refuse(problem, BAD_VALUE, "args", "args are empty and there is no entrypoint");
+		add_detail(problem, "An engine would run the image's own command instead.");
+		return add_hint(problem, "Leave args out to run what the image runs by itself, or give "
+								 "entrypoint, too.");
+	}
+	if (!entrypoint->is_set)
+		return true;
+	if (entrypoint->count == 0 && (!spec->args.is_set || spec->args.count == 0))
+	{
+		refuse(problem, BAD_VALUE, "entrypoint",
+			   "entrypoint is empty and there are no args: nothing would be run");
+		return add_hint(problem, "Give the program and its arguments as args.");
+	}
+	if (entrypoint->count > 0 && entrypoint->words[0][0] == '\0')
+	{
+		refuse(problem, BAD_VALUE, "entrypoint", "entry 1 of entrypoint is empty");
+		return add_hint(problem, "It is the program to run; give '{}' to have no entrypoint.");
+	}
+	return true;
+}
+
 static uint32_t
 hash_name(const char *name)
 {
@@ -415,6 +447,7 @@ static bool
 check_labels(const CmPair *pairs, int n, CmProblem *problem)
 {
 	const char *twice;
+	size_t n_bytes = 0;
 	char shown[SHOWN_SIZE];
 
 	if (n < 0 || n > CM_MAX_PAIRS)
@@ -426,6 +459,13 @@ check_labels(const CmPair *pairs, int n, CmProblem *problem)
 	{
 		if (!check_label(&pairs[i], problem))
 			return false;
+		n_bytes += strlen(pairs[i].name) + strlen(pairs[i].value);
+	}
+	if (n_bytes > CM_MAX_LABELS_BYTES)
+	{
+		refuse(problem, OVER_LIMIT, "labels", "labels take more than %d bytes together",
+			   CM_MAX_LABELS_BYTES);
+		return add_hint(problem, NO_SETTING);
 	}
 	twice = find_duplicate(pairs, n);
 	if (twice == NULL)
@@ -758,6 +798,7 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_image(spec->image, problem) && check_command(spec, problem) &&
 		   check_words(&spec->args, "args", problem) &&
 		   check_words(&spec->entrypoint, "entrypoint", problem) &&
+		   check_emptiness(spec, problem) &&
 		   check_environment(spec->environment, spec->n_environment, problem) &&
 		   check_labels(spec->labels, spec->n_labels, problem) &&
 		   check_working_directory(spec->working_directory, problem) &&

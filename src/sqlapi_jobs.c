@@ -148,7 +148,7 @@ check_option(FunctionCallInfo fcinfo, const char *key, int n_key)
 					 errhint("Leave one of them out.")));
 		return;
 	}
-	nearest = find_nearest_column(key, Min(n_key, NAMEDATALEN));
+	nearest = find_nearest_column(key, pg_mbcliplen(key, n_key, NAMEDATALEN));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("options has an unknown key \"%.*s\"", pg_mbcliplen(key, n_key, 100), key),

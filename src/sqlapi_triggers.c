@@ -213,6 +213,8 @@ fill_in_defaults(JobRow *row)
 	set_if_null(row, "labels", make_jsonb("{}"));
 	set_if_null(row, "read_only", BoolGetDatum(true));
 	set_if_null(row, "tmpfs", make_jsonb("{}"));
+	set_if_null(row, "owner", DirectFunctionCall1(namein,
+												  CStringGetDatum(GetUserNameFromId(GetUserId(), false))));
 	set_value(row, "created_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
 	set_value(row, "updated_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
 }
@@ -484,6 +486,25 @@ may_be_changed(const char *column)
 	return strcmp(column, "name") == 0 || strcmp(column, "labels") == 0;
 }
 
+/*
+ * name and labels must still be what the guard lets pass.  What it finds
+ * elsewhere (a limit lowered since) is not this statement's doing.
+ */
+static void
+check_changed(TriggerData *trigger)
+{
+	CmJobSpec	spec;
+	CmProblem	problem;
+	CmLimits	limits = cm_guc_limits();
+
+	memset(&problem, 0, sizeof(problem));
+	if ((!cm_store_read_spec(trigger->tg_newtuple, RelationGetDescr(trigger->tg_relation),
+							 &spec, &problem) ||
+		 !cm_policy_check(&spec, &limits, &problem)) &&
+		may_be_changed(problem.column))
+		cm_store_throw_problem(&problem, "cm_jobs");
+}
+
 static void
 refuse_update(TriggerData *trigger)
 {
@@ -564,6 +585,7 @@ cm_guard_job(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		refuse_update(trigger);
+		check_changed(trigger);
 		return PointerGetDatum(trigger->tg_newtuple);
 	}
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))

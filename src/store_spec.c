@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -17,10 +19,13 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
+#include "chars.h"
 #include "docker_json.h"
 #include "store.h"
 
 #define NANO_PER_CPU INT64_C(1000000000)
+#define MAX_CPUS_READ 1e6		/* more is said as this much */
+#define MAX_SHOWN_BYTES 64
 
 /* What reading one row carries along. */
 typedef struct RowReader
@@ -153,6 +158,18 @@ get_json(RowReader *reader, const char *column)
 	return json;
 }
 
+/* The beginning of a key that a user wrote, fit for one line of UTF-8. */
+static const char *
+show_key(const char *key)
+{
+	int			n_bytes = cm_chars_cut(key, MAX_SHOWN_BYTES);
+	char	   *shown = psprintf("%.*s%s", n_bytes, key, key[n_bytes] ? "..." : "");
+
+	for (char *c = shown; *c != '\0'; c++)
+		memset(c, '?', cm_chars_control_length(c));
+	return shown;
+}
+
 static bool
 is_scalar(const CmJson *value)
 {
@@ -183,7 +200,7 @@ get_pairs(RowReader *reader, const char *column, int *n)
 
 		if (!is_scalar(item))
 			object(reader, "22023", column,
-				   psprintf("%s \"%s\" is not a text, a number or a boolean", column, item->name),
+				   psprintf("%s \"%s\" is not a text, a number or a boolean", column, show_key(item->name)),
 				   NULL, "Write the value as a string.");
 		pairs[i].name = item->name;
 		pairs[i].value = item->text;
@@ -216,7 +233,7 @@ get_tmpfs(RowReader *reader, int *n)
 		mounts[i].size_mb = cm_json_int(item, -1);
 		if (item->kind != CM_JSON_NUMBER || mounts[i].size_mb < 0)
 			object(reader, "22023", "tmpfs",
-				   psprintf("size of tmpfs \"%s\" is not a whole number of MB", item->name),
+				   psprintf("size of tmpfs \"%s\" is not a whole number of MB", show_key(item->name)),
 				   NULL, "Write it as {\"/path\": 64}.");
 	}
 	*n = json->count;
@@ -255,11 +272,14 @@ get_nano_cpus(RowReader *reader)
 	double		cpus = is_null ? 0 : DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value));
 
 	/* NaN and absurd numbers must not reach the cast. */
-	if (!(cpus >= 0))
-		return -1;
-	if (cpus > 1e6)
-		return INT64_C(1000000) * NANO_PER_CPU;
-	return (int64) (cpus * NANO_PER_CPU + 0.5);
+	if (isnan(cpus))
+	{
+		object(reader, "22023", "cpu_limit", "cpu_limit is not a number", NULL,
+			   "Write it as a number of CPU cores, such as 0.5.");
+		return 0;
+	}
+	cpus = Max(Min(cpus, MAX_CPUS_READ), -MAX_CPUS_READ);
+	return (int64) rint(cpus * NANO_PER_CPU);
 }
 
 /* Columns of a definition that this version has no use for yet. */

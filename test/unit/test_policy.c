@@ -516,6 +516,8 @@ test_tmpfs(void)
 	"args are given to the entrypoint."
 #define BOTH_ENTRYPOINT "command is run by a shell in place of the entrypoint; give args instead."
 #define GIVE_EMPTY "Give an empty string, or leave the entry out."
+#define NOTHING_TO_RUN "entrypoint is empty and there are no args: nothing would be run"
+#define PROGRAM_AS_ARGS "Give the program and its arguments as args."
 
 static void
 test_words(void)
@@ -527,8 +529,22 @@ test_words(void)
 	CmJobSpec spec = make_spec();
 
 	spec.args = none;
+	check(&spec, "empty args", BAD, "args", "args are empty and there is no entrypoint",
+		  "Leave args out to run what the image runs by itself, or give entrypoint, too.");
 	spec.entrypoint = none;
-	check(&spec, "empty lists", NULL, NULL, NULL, NULL);
+	check(&spec, "empty lists", BAD, "entrypoint", NOTHING_TO_RUN, PROGRAM_AS_ARGS);
+	spec.args.is_set = false;
+	check(&spec, "empty entrypoint", BAD, "entrypoint", NOTHING_TO_RUN, PROGRAM_AS_ARGS);
+	spec.args = three;
+	check(&spec, "empty entrypoint, and args", NULL, NULL, NULL, NULL);
+	spec.args = none;
+	spec.entrypoint = three;
+	check(&spec, "empty args, and entrypoint", NULL, NULL, NULL, NULL);
+	spec.entrypoint.words++;
+	spec.entrypoint.count--;
+	check(&spec, "entrypoint that begins with nothing", BAD, "entrypoint",
+		  "entry 1 of entrypoint is empty",
+		  "It is the program to run; give '{}' to have no entrypoint.");
 	spec.args = spec.entrypoint = three;
 	check(&spec, "lists with an empty word", NULL, NULL, NULL, NULL);
 	spec.args = four;
@@ -569,7 +585,7 @@ test_text_sizes(void)
 	CmPair pair = {"AB", text + 3};
 
 	spec.command = text;
-	check(&spec, "command too long", OVER, "command", "command is longer than 1048576 bytes",
+	check(&spec, "command too long", OVER, "command", "command is longer than 131071 bytes",
 		  NO_SETTING);
 	spec.command = text + 1;
 	check(&spec, "longest command", NULL, NULL, NULL, NULL);
@@ -580,7 +596,7 @@ test_text_sizes(void)
 	check(&spec, "longest variable", NULL, NULL, NULL, NULL);
 	pair.value = text + 2;
 	check(&spec, "variable too long", OVER, "environment",
-		  "environment variable \"AB\" is longer than 1048576 bytes", NO_SETTING);
+		  "environment variable \"AB\" is longer than 131071 bytes", NO_SETTING);
 
 	spec = make_spec();
 	spec.labels = &pair;
@@ -607,11 +623,11 @@ test_word_sizes(void)
 	spec.entrypoint = spec.args;
 	check(&spec, "most words, most bytes", NULL, NULL, NULL, NULL);
 	words[CM_MAX_WORDS - 1] = "x";
-	check(&spec, "args too long", OVER, "args", "args take more than 1048576 bytes together",
+	check(&spec, "args too long", OVER, "args", "args take more than 131071 bytes together",
 		  NO_SETTING);
 	spec.args.is_set = false;
 	check(&spec, "entrypoint too long", OVER, "entrypoint",
-		  "words of entrypoint take more than 1048576 bytes together", NO_SETTING);
+		  "words of entrypoint take more than 131071 bytes together", NO_SETTING);
 	spec.entrypoint.count++;
 	check(&spec, "entrypoint of too many", OVER, "entrypoint",
 		  "entrypoint has more than 4096 entries", NO_SETTING);
@@ -649,6 +665,32 @@ test_path_sizes(void)
 	free(path);
 }
 
+/* Every event of an engine carries all labels. */
+static void
+test_labels_together(void)
+{
+	CmPair pairs[17];
+	char names[17][8];
+	char *value = make_text(CM_MAX_LABEL_BYTES, 'x');
+	CmJobSpec spec = make_spec();
+
+	for (int i = 0; i < 17; i++)
+	{
+		snprintf(names[i], sizeof(names[i]), "L%02d", i);
+		pairs[i] = (CmPair){names[i], value};
+	}
+	/* 16 values of 4096 bytes, less what the 16 names and the last name take */
+	pairs[0].value = value + 17 * 3;
+	pairs[16].value = "";
+	spec.labels = pairs;
+	spec.n_labels = 17;
+	check(&spec, "most of labels", NULL, NULL, NULL, NULL);
+	pairs[0].value--;
+	check(&spec, "one byte more of labels", OVER, "labels",
+		  "labels take more than 65536 bytes together", NO_SETTING);
+	free(value);
+}
+
 /* The most pairs, and names that differ in their last bytes only. */
 static void
 test_pair_counts(void)
@@ -667,6 +709,7 @@ test_pair_counts(void)
 	check(&spec, "most pairs", NULL, NULL, NULL, NULL);
 	spec.n_labels++;
 	check(&spec, "one label more", OVER, "labels", "more than 4096 labels are given", NO_SETTING);
+	test_labels_together();
 	spec.n_environment++;
 	check(&spec, "one variable more", OVER, "environment",
 		  "environment has more than 4096 variables", NO_SETTING);
@@ -708,7 +751,7 @@ test_sum(void)
 	check(&spec, "most of all", NULL, NULL, NULL, NULL);
 	pairs[3].value--;
 	check(&spec, "one byte more", OVER, "",
-		  "job definition takes 4194305 bytes, over the bound of 4194304", NO_SETTING);
+		  "job definition takes 524285 bytes, over the bound of 524284", NO_SETTING);
 	for (int i = 0; i < 4; i++)
 		free(texts[i]);
 }
@@ -749,7 +792,7 @@ test_sum_of_all(void)
 	check(&spec, "most of all, of everything", NULL, NULL, NULL, NULL);
 	pairs[3].value--;
 	check(&spec, "one byte more of everything", OVER, "",
-		  "job definition takes 4194305 bytes, over the bound of 4194304", NO_SETTING);
+		  "job definition takes 524285 bytes, over the bound of 524284", NO_SETTING);
 	free(mega);
 }
 
