@@ -174,6 +174,49 @@ check_options(FunctionCallInfo fcinfo, Jsonb *options)
 			check_option(fcinfo, value.val.string.val, value.val.string.len);
 }
 
+/*
+ * What is wrong with a job is wrong with the parameters: that they travel by
+ * an INSERT is of no interest.  The line that SPI adds to the error's context
+ * is taken off again; what callers have added stays.
+ */
+static void
+throw_without_statement(MemoryContext context)
+{
+	const char *begin = "SQL statement \"INSERT INTO ";
+	ErrorData  *error;
+	char	   *end;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	if (error->context != NULL && strncmp(error->context, begin, strlen(begin)) == 0)
+	{
+		end = strchr(error->context, '\n');
+		error->context = end ? end + 1 : NULL;
+	}
+	ReThrowError(error);
+}
+
+static int64
+insert_job(SPIPlanPtr plan, Datum *values, const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		is_null;
+
+	PG_TRY();
+	{
+		if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT_RETURNING ||
+			SPI_processed != 1)
+			elog(ERROR, "the job was not inserted");
+	}
+	PG_CATCH();
+	{
+		throw_without_statement(context);
+	}
+	PG_END_TRY();
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+}
+
 PG_FUNCTION_INFO_V1(cm_submit_job);
 
 Datum
@@ -183,7 +226,6 @@ cm_submit_job(PG_FUNCTION_ARGS)
 	Datum	   *values = palloc(sizeof(Datum) * n);
 	char	   *nulls = palloc(n + 1);
 	bool		with_options = !PG_ARGISNULL(n - 1);
-	bool		is_null;
 	int64		id;
 
 	for (int i = 0; i < n; i++)
@@ -196,11 +238,7 @@ cm_submit_job(PG_FUNCTION_ARGS)
 	prepare_submit(fcinfo);
 	if (with_options)
 		check_options(fcinfo, PG_GETARG_JSONB_P(n - 1));
-	if (SPI_execute_plan(with_options ? submit_plan.with_options : submit_plan.plain,
-						 values, nulls, false, 0) != SPI_OK_INSERT_RETURNING ||
-		SPI_processed != 1)
-		elog(ERROR, "the job was not inserted");
-	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+	id = insert_job(with_options ? submit_plan.with_options : submit_plan.plain, values, nulls);
 	SPI_finish();
 	PG_RETURN_INT64(id);
 }
@@ -225,7 +263,7 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 		"SELECT j.owner::text, j.status, j.epoch = i.epoch,"
 		" q.cancel_requested_by IS NOT NULL OR EXISTS (SELECT FROM cm_internal.requests r"
 		"  WHERE r.job_id = j.id AND r.action = 'cancel'), q.job_id IS NOT NULL"
-		" FROM cm_internal.identity i, @extschema@.cm_jobs j"
+		" FROM cm_internal.current_identity i, @extschema@.cm_jobs j"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id WHERE j.id = $1",
 		NULL, InvalidOid
 	};
