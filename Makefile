@@ -29,7 +29,7 @@ DATA_built = sql/container_manager--$(EXTVERSION).sql
 DATA = $(patsubst $(here)/%,%,$(sort $(wildcard $(here)/sql/upgrade/container_manager--*--*.sql)))
 
 # In the order in which they run; scripts are in test/sql, outputs in expected.
-REGRESS = comments
+REGRESS = comments submit
 REGRESS_OPTS = --inputdir=$(here)/test
 
 # These need no server headers (two of them install what is missing), so a
@@ -116,8 +116,9 @@ demo:
 check-all:
 	$(here)/test/check-all
 
+# One script at a time: they measure.
 bench:
-	$(here)/test/check-all test/bench/*.pl
+	CM_TEST_JOBS=1 $(here)/test/check-all test/bench/*.pl
 
 dist:
 	git -C $(here) archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ \

@@ -2,7 +2,7 @@
 
 -- Nothing of this extension is open to PUBLIC: new functions are, by default,
 -- so the right is taken away before the first is made.  An administrator
--- grants what a role needs (README, "Who may do what").
+-- grants what a role needs (README, "Security").
 CREATE SCHEMA cm_internal;
 COMMENT ON SCHEMA cm_internal IS
     'container_manager: what the executor needs. Not an interface; it may change with any version.';

@@ -14,3 +14,16 @@ INSERT INTO cm_internal.identity (epoch, system_identifier, database_oid)
 SELECT gen_random_uuid(), s.system_identifier, d.oid
 FROM pg_control_system() s, pg_database d
 WHERE d.datname = current_database();
+
+-- Jobs may be submitted to a copy before its executor has looked round: both
+-- must come to the same epoch without asking each other.
+CREATE VIEW cm_internal.current_identity AS
+SELECT
+    CASE WHEN i.database_oid = d.oid THEN i.epoch
+         ELSE left(encode(sha256(convert_to(
+                  concat_ws('/', i.epoch, d.oid, i.system_identifier), 'UTF8')), 'hex'), 32)::uuid
+    END AS epoch
+FROM cm_internal.identity i, pg_database d
+WHERE d.datname = current_database();
+COMMENT ON VIEW cm_internal.current_identity IS
+    'The epoch of this database. In one copied by CREATE DATABASE it is new, though the table may still be as it was copied.';

@@ -54,6 +54,8 @@ CREATE TABLE cm_jobs (
 SELECT pg_extension_config_dump('cm_jobs', '');
 SELECT pg_extension_config_dump('cm_jobs_id_seq', '');
 CREATE INDEX cm_jobs_completed_at ON cm_jobs (completed_at) WHERE completed_at IS NOT NULL;
+-- Finds the unfinished ones of another epoch, which are in no queue.
+CREATE INDEX cm_jobs_unfinished ON cm_jobs (epoch) WHERE completed_at IS NULL;
 
 COMMENT ON TABLE cm_jobs IS
     'Jobs: the definition as submitted and the current state. INSERT submits a job; only the executor changes its state.';

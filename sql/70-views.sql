@@ -1,7 +1,7 @@
--- What to look at.  Views read with the owner's rights, so SELECT on one is
--- nearly all it takes: the functions that they call (short_image,
--- short_interval, executor_status, preload_line, waiting_reason) need EXECUTE,
--- because the server checks that against whoever asks.
+-- What to look at.  Views read with the owner's rights, so that SELECT on one is
+-- all it takes.  Only EXECUTE on the functions that they call is checked
+-- against whoever asks: PUBLIC has it, and no use of it but through a view, for
+-- want of USAGE on the schema.
 
 CREATE FUNCTION cm_internal.executor_status(
     OUT phase text, OUT is_preloaded boolean, OUT has_launcher boolean, OUT in_recovery boolean,
@@ -129,7 +129,7 @@ BEGIN
     SELECT j.epoch <> i.epoch AS is_copy, k.placement, k.run_at, k.cancel_requested_by
     INTO q
     FROM @extschema@.cm_jobs j
-    CROSS JOIN cm_internal.identity i
+    CROSS JOIN cm_internal.current_identity i
     LEFT JOIN cm_internal.queue k ON k.job_id = j.id
     WHERE j.id = waiting_reason.job AND j.status = 'pending';
 
@@ -253,6 +253,15 @@ ORDER BY position
 LIMIT 100;
 COMMENT ON VIEW cm_internal.first_pending IS 'The first 100 pending jobs, in the order of claims.';
 
+-- Unfinished jobs that came along with a copy of another database.  Two ranges,
+-- since an index has no use for <>.
+CREATE VIEW cm_internal.inert_jobs AS
+SELECT j.id
+FROM cm_internal.current_identity i
+JOIN cm_jobs j ON (j.epoch < i.epoch OR j.epoch > i.epoch) AND j.completed_at IS NULL;
+COMMENT ON VIEW cm_internal.inert_jobs IS
+    'Unfinished jobs of another database, which came with a restore or a copy and do not run here.';
+
 CREATE VIEW cm_ps AS
 WITH shown AS (
     SELECT q.job_id, CASE q.status WHEN 'running' THEN 1 ELSE 2 END AS part, q.job_id AS position
@@ -261,6 +270,8 @@ WITH shown AS (
     UNION ALL
     SELECT f.job_id, 3, f.position
     FROM cm_internal.first_pending f
+    UNION ALL
+    (SELECT i.id, 5, i.id FROM cm_internal.inert_jobs i ORDER BY i.id LIMIT 100)
     UNION ALL
     (SELECT j.id, 4, row_number() OVER (ORDER BY j.completed_at DESC, j.id DESC)
      FROM cm_jobs j
@@ -279,7 +290,8 @@ SELECT
     format('%s/%s', j.attempt, j.max_attempts) AS att,
     j.exit_code AS exit,
     cm_internal.short_interval(clock_timestamp() - j.created_at) AS age,
-    cm_internal.short_interval(coalesce(j.completed_at, clock_timestamp()) - j.started_at) AS took
+    cm_internal.short_interval(coalesce(j.completed_at, CASE WHEN s.part < 5 THEN clock_timestamp() END)
+        - j.started_at) AS took
 FROM shown s
 JOIN cm_jobs j ON j.id = s.job_id
 LEFT JOIN cm_internal.queue q ON q.job_id = s.job_id
@@ -289,6 +301,7 @@ CROSS JOIN LATERAL (
     SELECT CASE
         WHEN s.part = 3 THEN cm_internal.waiting_reason(j.id)
         WHEN s.part = 4 THEN j.failure_reason
+        WHEN s.part = 5 THEN 'copy from another database'
         WHEN q.cancel_requested_by IS NOT NULL THEN 'cancelling'
         ELSE j.detail
     END AS why
@@ -296,7 +309,7 @@ CROSS JOIN LATERAL (
 ) w
 ORDER BY s.part, s.position;
 COMMENT ON VIEW cm_ps IS
-    'Unfinished jobs and those that ended lately, for \watch. Of the pending ones the first 100 in the order of claims: cm_queue_status counts them all; then the last 20 that ended within the hour.';
+    'Unfinished jobs and those that ended lately, for \watch. Of the pending ones the first 100 in the order of claims: cm_queue_status counts them all; then the last 20 that ended within the hour, and what a copy of another database brought along.';
 COMMENT ON COLUMN cm_ps.id IS 'Number of the job.';
 COMMENT ON COLUMN cm_ps.ns IS 'Namespace.';
 COMMENT ON COLUMN cm_ps.name IS 'Name of the job; ~ stands for what was cut off.';
@@ -399,6 +412,9 @@ hosts AS (
     FROM cm_hosts h
     LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
     LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+),
+copies AS (
+    SELECT count(*) AS n FROM cm_internal.inert_jobs
 )
 SELECT
     f.state = 'running' AS is_running,
@@ -414,8 +430,10 @@ SELECT
             'The executor was sent away by cm_stop_executor() and stays away until it is started or the server restarts.'
         WHEN 'starting' THEN
             'The executor was started and is not at work yet.'
-        WHEN 'crashed' THEN
-            'The executor ended by an error; the launcher starts it again, less often each time.'
+        WHEN 'crashed' THEN CASE
+            WHEN f.is_preloaded THEN
+                'The executor ended by an error; the launcher starts it again, less often each time.'
+            ELSE 'The executor ended, and nobody starts it again: the library is not in shared_preload_libraries.' END
         WHEN 'no worker slot' THEN
             format('No executor could be started: all background workers are in use (max_worker_processes = %s).',
                    current_setting('max_worker_processes'))
@@ -433,7 +451,11 @@ SELECT
             WHEN h.hosts = 0 THEN 'The executor runs; there is no host yet that could run jobs.'
             WHEN h.healthy = 0 THEN 'The executor runs, but no host can be used.'
             ELSE 'The executor runs.' END
-    END AS explanation,
+    END
+    || CASE WHEN i.n > 0 THEN
+           format(' %s unfinished %s came as a copy from another database and will not run here.',
+                  i.n, CASE i.n WHEN 1 THEN 'job' ELSE 'jobs' END)
+       ELSE '' END AS explanation,
     CASE f.state
         WHEN 'standby' THEN NULL
         WHEN 'disabled' THEN
@@ -442,7 +464,10 @@ SELECT
         WHEN 'stepped aside' THEN NULL
         WHEN 'stopped' THEN 'SELECT cm_start_executor();'
         WHEN 'starting' THEN NULL
-        WHEN 'crashed' THEN 'See last_error and the server''s log.'
+        WHEN 'crashed' THEN CASE
+            WHEN f.is_preloaded THEN 'See last_error and the server''s log.'
+            ELSE format('SELECT cm_start_executor(); starts another. The server''s log says why this one ended. With %s in postgresql.conf and a restart of the server it is done by itself.',
+                        cm_internal.preload_line()) END
         WHEN 'no worker slot' THEN
             format('Put max_worker_processes = %s into postgresql.conf and restart the server.',
                    current_setting('max_worker_processes')::integer + 8)
@@ -482,7 +507,7 @@ SELECT
     f.polls,
     f.wakeups,
     (SELECT x.extversion FROM pg_extension x WHERE x.extname = 'container_manager') AS version
-FROM facts f, counts c, hosts h;
+FROM facts f, counts c, hosts h, copies i;
 COMMENT ON VIEW cm_status IS
     'One row: does it run, and if not, why and what to do. Counts all unfinished jobs.';
 COMMENT ON COLUMN cm_status.is_running IS 'Whether this database''s executor is at work.';
@@ -516,11 +541,19 @@ REVOKE ALL ON FUNCTION
     cm_internal.waiting_reason(bigint),
     cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint, bigint, bigint, integer)
 FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    cm_internal.executor_status(),
+    cm_internal.short_image(text),
+    cm_internal.short_interval(interval),
+    cm_internal.preload_line(),
+    cm_internal.waiting_reason(bigint)
+TO PUBLIC;
 REVOKE ALL ON
     cm_ps,
     cm_status,
     cm_host_status,
     cm_queue_status,
     cm_job_summary,
-    cm_internal.first_pending
+    cm_internal.first_pending,
+    cm_internal.inert_jobs
 FROM PUBLIC;

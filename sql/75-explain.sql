@@ -98,7 +98,7 @@ AS $$
         (7, 'Resource temporarily unavailable',
          'perhaps it reached container_manager.pids_limit, the limit on processes and threads.'),
         (8, 'Operation not permitted',
-         'containers have no capabilities here, so that chown, mount, ports below 1024 and the like fail.'),
+         'containers have no capabilities here, so that chown, mount, raw sockets and the like fail.'),
         (9, 'Permission denied',
          format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as)),
         (10, 'bad address',
@@ -302,6 +302,7 @@ AS $$
 DECLARE
     j @extschema@.cm_jobs := cm_internal.find_job(cm_job_explain.id);
     is_over boolean := j.status IN ('completed', 'failed', 'timeout', 'cancelled');
+    is_copy boolean := j.epoch <> (SELECT i.epoch FROM cm_internal.current_identity i);
     waiting text := cm_internal.waiting_reason(j.id);
     cancelled_by name;
     why text;
@@ -322,6 +323,9 @@ BEGIN
         advice := coalesce(
             nullif(concat_ws(' ', j.hint, cm_internal.advise_from_output(j)), ''),
             cm_internal.advise_end(j));
+    ELSIF is_copy THEN
+        why := coalesce('It was ' || j.detail || '.', 'It is a copy from another database.');
+        advice := cm_internal.advise_waiting('copy from another database');
     ELSIF cancelled_by IS NOT NULL THEN
         why := format('%s asked for it to be cancelled; it is being stopped.', cancelled_by);
     ELSIF j.status = 'pending' THEN
@@ -333,7 +337,7 @@ BEGIN
     ELSE
         why := coalesce('Its container runs: ' || j.detail || '.', 'Its container runs.');
     END IF;
-    IF NOT is_over AND host_state = 'unhealthy' THEN
+    IF NOT is_over AND NOT is_copy AND host_state = 'unhealthy' THEN
         advice := format('Its host does not answer: see error and hint in cm_host_status. Whether it runs is known when %s answers again.', j.host);
     END IF;
 
@@ -341,8 +345,7 @@ BEGIN
     SELECT x.item, x.explanation
     FROM (VALUES
         (1, 'state', j.status || coalesce(' (' || nullif(j.failure_reason, j.status) || ')', '')
-            || CASE WHEN j.epoch <> (SELECT i.epoch FROM cm_internal.identity i)
-                    THEN ', as another database left it' ELSE '' END),
+            || CASE WHEN is_copy THEN ', as another database left it' ELSE '' END),
         (2, 'why', why),
         (3, 'error', j.error),
         (4, 'advice', advice),

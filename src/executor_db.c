@@ -8,8 +8,9 @@
  * (claims, requests) becomes tasks only after the commit, too.
  *
  * When a transaction fails, the next ones are made in steps of their own for
- * a while, records one by one, so that whatever cannot be stored stops only
- * itself.
+ * a while, and tasks are recorded one by one, so that whatever cannot be stored
+ * stops only itself.  What a task has to record waits with the task, too, while
+ * somebody has its row locked.
  */
 #include "postgres.h"
 
@@ -36,6 +37,7 @@ typedef struct Turn
 	CmWaitingRecord **batch;
 	CmRecord   *records;
 	int			n_records;
+	CmTask	   *alone;			/* the one task that a careful step is about */
 
 	CmTask	  **stored;			/* tasks whose output was stored */
 	int			(*seqs)[2];
@@ -138,11 +140,39 @@ count_nodes(dlist_head *list)
 }
 
 static bool
+may_store(const CmTask *task)
+{
+	return task->retry_ms <= cm_ex.now_ms;
+}
+
+/* Somebody has its row locked. */
+static void
+hold_back(CmTask *task)
+{
+	task->is_locked_out = true;
+	task->retry_ms = cm_ex.now_ms + BLOCKED_MS;
+}
+
+/* True: what it has to record, or its output, cannot be stored as it is. */
+static bool
+is_suspect(const CmTask *task)
+{
+	return task->n_unstored > 0;
+}
+
+static void
+note_stored(CmTask *task)
+{
+	task->retry_ms = 0;
+	task->n_unstored = 0;
+}
+
+static bool
 is_log_flush_due(const CmTask *task)
 {
 	const CmTaskLogs *logs = &task->logs;
 
-	if (!cm_logs_are_waiting(task))
+	if (!cm_logs_are_waiting(task) || !may_store(task))
 		return false;
 	return task->is_ending || logs->drop_stored ||
 		cm_ex.now_ms - logs->waiting_since_ms >= CM_LOG_FLUSH_MS ||
@@ -164,10 +194,17 @@ step_logs(Turn *turn)
 
 		if (!is_log_flush_due(task))
 			continue;
-		if (cm_logs_store(task, turn->seqs[turn->n_stored]))
-			turn->stored[turn->n_stored++] = task;
+		if (cm_ex.careful_turns > 0)
+			turn->alone = task;
+		if (!cm_logs_store(task, turn->seqs[turn->n_stored]))
+			hold_back(task);
 		else
-			cm_ex.db_not_before_ms = cm_ex.now_ms + BLOCKED_MS; /* its row is locked */
+		{
+			task->is_locked_out = false;
+			turn->stored[turn->n_stored++] = task;
+			if (turn->alone != NULL)
+				return;
+		}
 	}
 }
 
@@ -193,12 +230,13 @@ may_record(const Turn *turn, const CmWaitingRecord *waiting)
 static void
 check_publishing(void)
 {
+	bool		is_first = cm_ex.publish_check_ms == 0;
 	bool		may;
 
 	if (cm_ex.now_ms < cm_ex.publish_check_ms)
 		return;
 	may = cm_store_may_publish();
-	if (!may && cm_store_is_publishing)
+	if (!may && (cm_store_is_publishing || is_first))
 		ereport(WARNING,
 				(errmsg("container_manager: the server's queue of notifications is nearly full; job status is not notified for now"),
 				 errhint("A session that listens does not read, or sits in a transaction. cm_job_events has every transition.")));
@@ -220,8 +258,10 @@ step_records(Turn *turn)
 
 		if (turn->n_records == max)
 			break;
-		if (!may_record(turn, waiting))
+		if (!may_store(waiting->task) || !may_record(turn, waiting))
 			continue;
+		if (cm_ex.careful_turns > 0)
+			turn->alone = waiting->task;
 		waiting->record.done = waiting->record.gone = false;
 		turn->batch[turn->n_records] = waiting;
 		turn->records[turn->n_records++] = waiting->record;
@@ -230,6 +270,8 @@ step_records(Turn *turn)
 		return;
 	check_publishing();
 	cm_store_record(turn->records, turn->n_records);
+	for (int i = 0; i < turn->n_records; i++)
+		turn->batch[i]->task->is_locked_out = !turn->records[i].done;
 }
 
 static void
@@ -418,6 +460,7 @@ apply_record(CmWaitingRecord *waiting, const CmRecord *record)
 	CmTask	   *task = waiting->task;
 
 	drop_record(waiting);
+	note_stored(task);
 	if (cm_lifecycle_is_terminal(record->state))
 		cm_ex.counters.finished++;
 	cm_task_note_recorded(task, record);
@@ -438,7 +481,7 @@ apply_records(Turn *turn)
 		else if (record->done)
 			apply_record(turn->batch[i], record);
 		else
-			cm_ex.db_not_before_ms = cm_ex.now_ms + BLOCKED_MS; /* its row is locked */
+			hold_back(turn->batch[i]->task);
 		if (record->done && cm_lifecycle_is_terminal(record->state))
 			ended[n_ended++] = record->job_id;
 	}
@@ -483,14 +526,26 @@ apply_cancels(Turn *turn)
 		cm_ex.db_wanted = true;
 }
 
+static bool
+has_free_slot(void)
+{
+	int			n;
+	CmCandidate *candidates = cm_hosts_candidates(&n);
+
+	for (int i = 0; i < n; i++)
+		if (candidates[i].can_take && candidates[i].used < candidates[i].slots)
+			return true;
+	return false;
+}
+
 static void
 apply_claims(Turn *turn)
 {
 	cm_ex.counters.claimed += turn->n_taken;
 	for (int i = 0; i < turn->n_taken; i++)
 		cm_task_step(cm_task_new(&turn->taken[i], false));
-	/* Whether more wait is known only after asking again. */
-	if (turn->n_taken > 0)
+	/* Whether more wait that could be taken is known only after asking again. */
+	if (turn->n_taken > 0 && has_free_slot())
 		cm_ex.slots_changed = true;
 }
 
@@ -509,7 +564,10 @@ apply_turn(Turn *turn)
 	for (int i = 0; i < turn->n_saved_hosts; i++)
 		turn->saved_hosts[i]->state_changed = false;
 	for (int i = 0; i < turn->n_stored; i++)
+	{
+		note_stored(turn->stored[i]);
 		cm_logs_note_stored(turn->stored[i], turn->seqs[i]);
+	}
 	cm_logs_read_on();
 	apply_records(turn);
 	for (int i = 0; i < turn->n_stray_hosts; i++)
@@ -544,20 +602,36 @@ begin_work(void)
 	return true;
 }
 
+/* A job whose row somebody has locked; 0: none. */
+static int64
+find_locked_job(const Turn *turn)
+{
+	dlist_iter	iter;
+
+	for (int i = 0; i < turn->n_records; i++)
+		if (!turn->records[i].done && !turn->records[i].gone)
+			return turn->records[i].job_id;
+	dlist_foreach(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->is_locked_out)
+			return task->spec.job_id;
+	}
+	return 0;
+}
+
 static void
 note_row_blockers(const Turn *turn)
 {
+	int64		job_id = find_locked_job(turn);
 	int			pids[CM_MAX_BLOCKERS];
 
-	for (int i = 0; i < turn->n_records; i++)
-	{
-		if (turn->records[i].done || turn->records[i].gone)
-			continue;
+	if (job_id == 0)
+		cm_shmem_note_blockers(NULL, NULL, 0);
+	else
 		cm_shmem_note_blockers("cm_jobs", pids,
-							   cm_store_row_blockers(turn->records[i].job_id, pids, CM_MAX_BLOCKERS));
-		return;
-	}
-	cm_shmem_note_blockers(NULL, NULL, 0);
+							   cm_store_row_blockers(job_id, pids, CM_MAX_BLOCKERS));
 }
 
 static bool
@@ -586,9 +660,18 @@ simplify_failed_record(const Turn *turn)
 	turn->batch[0]->record.detail = NULL;
 	turn->batch[0]->record.error = NULL;
 	turn->batch[0]->record.hint = NULL;
-	/* The others first, next time. */
-	dlist_delete(&turn->batch[0]->node);
-	dlist_push_tail(&cm_ex.records, &turn->batch[0]->node);
+}
+
+/* Everybody waits after an error, unless it is known whom it is about. */
+static void
+choose_retry_time(Turn *turn)
+{
+	CmTask	   *task = turn->alone;
+
+	if (task != NULL)
+		task->retry_ms = cm_ex.now_ms + Min(RETRY_MS * ++task->n_unstored, 10000);
+	else
+		cm_ex.db_not_before_ms = cm_ex.now_ms + Min(RETRY_MS * cm_ex.db_failures++, 10000);
 }
 
 static void
@@ -606,10 +689,9 @@ note_db_error(Turn *turn, MemoryContext context)
 	RESUME_INTERRUPTS();
 	cm_shmem_note_error(error->message);
 	simplify_failed_record(turn);
-	cm_ex.db_failures++;
 	cm_ex.careful_turns = CAREFUL_TURNS;
 	cm_ex.db_wanted = true;
-	cm_ex.db_not_before_ms = cm_ex.now_ms + Min(RETRY_MS * cm_ex.db_failures, 10000);
+	choose_retry_time(turn);
 }
 
 /* True: committed. */
@@ -664,15 +746,30 @@ run_carefully(void)
 		cm_ex.careful_turns--;
 		cm_ex.db_failures = 0;
 	}
-	if (cm_ex.careful_turns > 0 && !dlist_is_empty(&cm_ex.records))
-		cm_ex.db_wanted = true;
 }
 
 static void
 count_turn(uint32 wake_flags)
 {
-	if (wake_flags == 0 && !cm_ex.db_wanted && !cm_ex.slots_changed)
+	if (wake_flags == 0 && !cm_ex.db_wanted && !cm_ex.slots_changed &&
+		cm_ex.now_ms >= cm_ex.next_poll_ms)
 		cm_ex.counters.polls++;
+}
+
+/* What could not be stored before is tried in a transaction of its own. */
+static bool
+is_suspect_due(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.tasks)
+	{
+		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+
+		if (is_suspect(task) && may_store(task))
+			return true;
+	}
+	return false;
 }
 
 void
@@ -682,6 +779,8 @@ cm_db_turn(uint32 wake_flags)
 	cm_ex.db_wanted = false;
 	cm_ex.slots_changed = false;
 	cm_ex.next_poll_ms = cm_ex.now_ms + cm_guc_poll_interval_ms;
+	if (cm_ex.careful_turns == 0 && is_suspect_due())
+		cm_ex.careful_turns = 1;
 	if (cm_ex.careful_turns > 0)
 		run_carefully();
 	else
@@ -694,11 +793,28 @@ cm_db_turn(uint32 wake_flags)
 			apply_turn(turn);
 		}
 	}
-	if (!dlist_is_empty(&cm_ex.records))
-		cm_ex.db_wanted = true;
 }
 
 /* --- is it time? --- */
+
+/* One whose output is not stored yet waits for that. */
+static int64
+get_records_ms(void)
+{
+	int64		next_ms = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.records)
+	{
+		CmWaitingRecord *waiting = dlist_container(CmWaitingRecord, node, iter.cur);
+
+		if (may_store(waiting->task))
+			return cm_ex.now_ms;
+		if (next_ms == 0 || waiting->task->retry_ms < next_ms)
+			next_ms = waiting->task->retry_ms;
+	}
+	return next_ms;
+}
 
 static int64
 get_log_flush_ms(void)
@@ -712,7 +828,7 @@ get_log_flush_ms(void)
 
 		if (is_log_flush_due(task))
 			return cm_ex.now_ms;
-		if (task->logs.waiting_since_ms != 0 &&
+		if (task->logs.waiting_since_ms != 0 && may_store(task) &&
 			(next_ms == 0 || task->logs.waiting_since_ms + CM_LOG_FLUSH_MS < next_ms))
 			next_ms = task->logs.waiting_since_ms + CM_LOG_FLUSH_MS;
 	}
@@ -735,6 +851,7 @@ cm_db_next_ms(void)
 	if (cm_ex.db_wanted || (cm_ex.slots_changed && cm_ex.has_ready))
 		next_ms = cm_ex.now_ms;
 	next_ms = earlier(next_ms, cm_ex.next_due_ms);
+	next_ms = earlier(next_ms, get_records_ms());
 	next_ms = earlier(next_ms, get_log_flush_ms());
 	return Max(next_ms, cm_ex.db_not_before_ms);
 }

@@ -139,8 +139,12 @@ typedef struct CmTaskLogs
 	int64		skipped_hash;
 	int64		n_read;			/* records read in all */
 	bool		mismatch;		/* what was skipped is not what is stored */
+	bool		engine_error;	/* the engine says in it that it cannot go on */
 	bool		was_replaced;
 	int			n_tries;
+	int64		retry_ms;		/* when to read again what failed; 0: not */
+	int64		watch_ms;		/* since when its bytes are counted, ... */
+	int64		watched_bytes;	/* ... to see that they do not stop coming */
 } CmTaskLogs;
 
 typedef struct CmTask
@@ -164,9 +168,13 @@ typedef struct CmTask
 	bool		holds_start_slot;
 	bool		waits_for_slot;
 	bool		waits_for_id;	/* saved, not yet committed */
+	int64		retry_ms;		/* not 0: what it has to record waits until then, */
+	int			n_unstored;		/* for it could not be stored, so often in a row; */
+	bool		is_locked_out;	/* or for somebody has its row locked */
 	bool		look_again;		/* something happened: inspect */
 	bool		image_pulled;
 	bool		saw_start;		/* an event told that it was started */
+	bool		saw_oom;		/* likewise that a process of it was killed for memory */
 	int			foreign_signal; /* sent by somebody else; it may live with it */
 	bool		is_signalling;	/* a signal of ours is under way */
 	bool		settling;		/* removed unstarted; events may still come */
@@ -299,6 +307,8 @@ extern bool cm_logs_store(CmTask *task, int *seq);
 extern void cm_logs_note_stored(CmTask *task, const int *seq);
 /* There is room again: reads on where reading had stopped for want of it. */
 extern void cm_logs_read_on(void);
+/* What is due by the clock; returns the next time that anything is, or 0. */
+extern int64 cm_logs_tick(CmTask *task);
 
 /* executor_db.c */
 extern void cm_db_open(void);

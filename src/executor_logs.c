@@ -7,9 +7,12 @@
  * what was written while an engine restarted), so after the exit the whole
  * log is read once more without following: as many records as are stored are
  * skipped, and what is behind them is new.  The skipped records must be the
- * stored ones, which a running hash tells.  If they are not, the log as it is
- * now replaces what is stored, unless it is shorter: then the engine has
- * dropped some of it, what is stored stays, and the job says so.
+ * stored ones, which a running hash tells.  If they are not, the engine has
+ * dropped some of it, and the job says so: the log as it is now replaces what
+ * is stored, unless it is shorter, when what is stored stays.
+ *
+ * An engine may tell anything, and for ever.  The last reading ends as soon as
+ * nothing more of it would be kept, and is given up when it hardly moves.
  *
  * Records are numbered over both streams in the order of the engine's log.
  */
@@ -23,6 +26,13 @@
 #include "guc.h"
 
 #define MAX_READ_TRIES 5
+/* Between tries, so that a host that is gone is known to be before the last. */
+#define RETRY_MS 500
+/* The last reading is given up when less than so much comes in so long; that
+ * counts as several tries. */
+#define STALL_MS 20000
+#define STALL_BYTES 4096
+#define STALL_TRIES 3
 
 static void take_log_bytes(CmHttpRequest *request, void *arg);
 static void note_log_ended(CmHttpRequest *request, void *arg);
@@ -125,7 +135,8 @@ keep_record(CmTask *task, const CmLogRecord *record)
 	int32		length = (int32) record->n_bytes;
 	size_t		n_before = count_waiting_bytes(logs);
 
-	if (logs->n_bytes + length > (int64) cm_guc_max_log_size_kb * 1024)
+	/* An empty one counts, too, or they could come for ever. */
+	if (logs->n_bytes + Max(length, 1) > (int64) cm_guc_max_log_size_kb * 1024)
 		logs->is_full = logs->incomplete = true;
 	if (logs->is_full)
 		return;
@@ -142,7 +153,7 @@ keep_record(CmTask *task, const CmLogRecord *record)
 	appendBinaryStringInfo(&logs->bytes[i], record->bytes, length);
 	logs->hash = hash_record(logs->hash, record);
 	logs->n_records++;
-	logs->n_bytes += length;
+	logs->n_bytes += Max(length, 1);
 	cm_ex.log_bytes_waiting += count_waiting_bytes(logs) - n_before;
 	if (logs->waiting_since_ms == 0)
 		logs->waiting_since_ms = cm_ex.now_ms;
@@ -155,7 +166,7 @@ take_record(CmTask *task, const CmLogRecord *record)
 
 	if (record->stream == CM_LOG_ENGINE_ERROR)
 	{
-		logs->incomplete = true;
+		logs->engine_error = true;
 		return;
 	}
 	logs->n_read++;
@@ -183,7 +194,10 @@ begin_reading(CmTask *task, bool follow)
 	logs->to_skip = logs->n_records;
 	logs->skipped_hash = 0;
 	logs->n_read = 0;
-	logs->mismatch = false;
+	logs->mismatch = logs->engine_error = false;
+	logs->retry_ms = 0;
+	logs->watch_ms = cm_ex.now_ms;
+	logs->watched_bytes = 0;
 	logs->request = cm_engine_begin_logs(&task->host->engine, task->container_id, follow,
 										 take_log_bytes, note_log_ended, task);
 	cm_ex.counters.http_requests++;
@@ -243,6 +257,7 @@ take_what_is_there(CmTask *task)
 		if (n_bytes == 0)
 			return true;
 		cm_logstream_feed(&logs->stream, bytes, n_bytes);
+		logs->watched_bytes += n_bytes;
 		cm_http_consume(logs->request, n_bytes);
 	}
 }
@@ -250,7 +265,14 @@ take_what_is_there(CmTask *task)
 static bool
 is_corrupt(CmTaskLogs *logs)
 {
-	return logs->stream.error != NULL;
+	return logs->stream.error != NULL || logs->engine_error;
+}
+
+/* Whatever comes yet, nothing of it would be kept. */
+static bool
+is_enough(const CmTaskLogs *logs)
+{
+	return logs->mismatch || (logs->is_full && logs->to_skip == 0);
 }
 
 /* The log does not begin with what is stored of it. */
@@ -259,13 +281,12 @@ begin_repair(CmTask *task)
 {
 	CmTaskLogs *logs = &task->logs;
 
+	logs->incomplete = true;
 	if (logs->was_replaced || logs->n_read < logs->n_records)
-	{
-		logs->incomplete = true;
 		return false;
-	}
 	logs->was_replaced = true;
 	logs->drop_stored = true;
+	logs->is_full = false;
 	logs->n_records = logs->hash = logs->n_bytes = 0;
 	empty_buffers(logs);
 	begin_reading(task, false);
@@ -278,9 +299,9 @@ end_collecting(CmTask *task, bool is_good)
 {
 	CmTaskLogs *logs = &task->logs;
 
-	if (!is_good && task->host->phase == CM_HOST_READY && ++logs->n_tries < MAX_READ_TRIES)
+	if (!is_good && ++logs->n_tries < MAX_READ_TRIES)
 	{
-		begin_reading(task, false);
+		logs->retry_ms = cm_ex.now_ms + RETRY_MS;
 		return;
 	}
 	if (!is_good)
@@ -316,10 +337,21 @@ end_reading(CmTask *task)
 	cm_http_finish(request);
 	if (is_away)
 		cm_host_suspect(task->host);
-	/* An answer such as 404 or 501 will not change. */
-	if (!is_good && fault.kind == CM_FAULT_REFUSED)
+	/* An answer such as 404 or 501 will not change; 500 may. */
+	if (!is_good && fault.kind == CM_FAULT_REFUSED && fault.http_status != 500)
 		logs->n_tries = MAX_READ_TRIES;
 	if (logs->is_following)
+		end_following(task);
+	else
+		end_collecting(task, is_good);
+}
+
+/* Nothing more can be understood of it, or need be. */
+static void
+break_off(CmTask *task, bool is_good)
+{
+	cm_logs_stop(task);
+	if (task->logs.is_following)
 		end_following(task);
 	else
 		end_collecting(task, is_good);
@@ -339,18 +371,9 @@ pump(CmTask *task)
 		!take_what_is_there(task);
 	if (logs->is_stalled)
 		return;
-	if (is_corrupt(logs) && !logs->is_over)
-	{
-		/* Nothing more can be understood of it. */
-		cm_http_cancel(logs->request);
-		logs->request = NULL;
-		if (logs->is_following)
-			end_following(task);
-		else
-			end_collecting(task, false);
-		return;
-	}
-	if (logs->is_over)
+	if (!logs->is_over && (is_corrupt(logs) || (is_enough(logs) && !logs->is_following)))
+		break_off(task, !is_corrupt(logs));
+	else if (logs->is_over)
 		end_reading(task);
 }
 
@@ -367,6 +390,38 @@ note_log_ended(CmHttpRequest *request, void *arg)
 
 	task->logs.is_over = true;
 	pump(task);
+}
+
+/* --- the clock --- */
+
+/* True: it is the engine's turn, and hardly anything comes. */
+static bool
+has_stopped_coming(CmTaskLogs *logs)
+{
+	if (logs->is_stalled || logs->is_over || logs->watched_bytes >= STALL_BYTES)
+	{
+		logs->watch_ms = cm_ex.now_ms;
+		logs->watched_bytes = 0;
+	}
+	return cm_ex.now_ms - logs->watch_ms >= STALL_MS;
+}
+
+/* Only the last reading is watched: a job may run for hours and print nothing. */
+int64
+cm_logs_tick(CmTask *task)
+{
+	CmTaskLogs *logs = &task->logs;
+
+	if (!task->wants_output || task->host->phase != CM_HOST_READY)
+		return 0;
+	if (logs->request == NULL && logs->retry_ms != 0 && cm_ex.now_ms >= logs->retry_ms)
+		begin_reading(task, false);
+	else if (logs->request != NULL && has_stopped_coming(logs))
+	{
+		logs->n_tries += STALL_TRIES - 1;
+		break_off(task, false);
+	}
+	return logs->request != NULL ? logs->watch_ms + STALL_MS : logs->retry_ms;
 }
 
 /* --- storing --- */

@@ -151,8 +151,10 @@ cm_task_free(CmTask *task)
 		host->n_starting--;
 		cm_task_give_start_slots(host);
 	}
+	/* An end that is recorded has given its slot away already. */
+	if (!task->is_recorded)
+		cm_ex.slots_changed = true;
 	MemoryContextDelete(task->context);
-	cm_ex.slots_changed = true;
 }
 
 /* --- when a call went wrong --- */
@@ -210,8 +212,12 @@ take_over_exit(CmTask *task, const CmInspect *inspect)
 {
 	task->s.seen = CM_SEEN_EXITED;
 	task->s.exit_code = inspect->exit_code;
-	task->s.oom_killed = inspect->oom_killed;
+	/* Engines may miss it in inspect when the end follows at once. */
+	task->s.oom_killed = inspect->oom_killed || task->saw_oom;
 	task->s.host_was_away = task->connection != task->host->connection;
+	/* An engine that was killed has lost what was printed meanwhile. */
+	if (task->s.host_was_away)
+		task->logs.incomplete = true;
 	if (task->foreign_signal != 0 && inspect->exit_code == 128 + task->foreign_signal)
 		task->s.killed_by_other = true;
 	task->s.ran_too_long = inspect->run_ms >= task->spec.timeout_seconds * 1000;
@@ -265,6 +271,9 @@ take_over(CmTask *task, const CmInspect *inspect)
 			break;
 		case CM_RUN_RUNNING:
 			task->s.seen = CM_SEEN_RUNNING;
+			/* Taken up from another executor, or the host was away. */
+			if (task->s.state == CM_RUNNING && task->follow_ms == 0)
+				task->follow_ms = cm_ex.now_ms;
 			break;
 		case CM_RUN_EXITED:
 			take_over_exit(task, inspect);
@@ -608,6 +617,9 @@ begin_ending(CmTask *task, const CmDecision *end)
 	task->is_ending = true;
 	task->follow_ms = 0;
 	release_start_slot(task);
+	/* Whatever ended it may have ended the engine's reading of it before. */
+	if (end->reason == CM_REASON_INFRASTRUCTURE && ran)
+		task->logs.incomplete = true;
 	if (end->action == CM_DO_COLLECT)
 	{
 		task->wants_output = true;
@@ -669,8 +681,8 @@ cm_task_note_recorded(CmTask *task, const CmRecord *record)
 	else if (cm_lifecycle_is_terminal(record->state))
 	{
 		task->is_ending = false;
+		/* Its slot was to be had in the same transaction: see step_claim(). */
 		task->is_recorded = true;
-		cm_ex.slots_changed = true;
 		cm_task_step(task);
 	}
 }
@@ -852,6 +864,8 @@ cm_task_note_event(CmTask *task, const CmEvent *event)
 			task->look_again = true;
 			break;
 		case CM_EVENT_OOM:
+			task->saw_oom = true;
+			break;
 		case CM_EVENT_OTHER:
 			break;
 	}
@@ -965,11 +979,15 @@ cm_tasks_tick(void)
 	dlist_foreach_modify(iter, &cm_ex.tasks)
 	{
 		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		int64		logs_ms;
 
 		if (task->wake_ms != 0 && (next_ms == 0 || task->wake_ms < next_ms))
 			next_ms = task->wake_ms;
 		if (task->follow_ms != 0 && (next_ms == 0 || task->follow_ms < next_ms))
 			next_ms = task->follow_ms;
+		logs_ms = cm_logs_tick(task);
+		if (logs_ms != 0 && (next_ms == 0 || logs_ms < next_ms))
+			next_ms = logs_ms;
 	}
 	return next_ms;
 }

@@ -26,6 +26,8 @@ hint_of_exit_code(int exit_code)
 			return "It crashed (SIGSEGV).";
 		case 143:
 			return "It ended by SIGTERM, which nobody here had sent.";
+		case 255:
+			return "The program said so itself, or the engine was killed and lost its exit code.";
 		default:
 			return NULL;
 	}
@@ -43,7 +45,7 @@ tell_infrastructure(const CmTask *task, CmRecord *record)
 {
 	if (task->s.seen == CM_SEEN_EXITED)
 	{
-		record->error = psprintf("its container was stopped while host \"%s\" was out of reach (exit code %d)",
+		record->error = psprintf("its container ended while host \"%s\" was out of reach (exit code %d)",
 								 task->host->name, task->s.exit_code);
 		record->hint = "The engine was probably restarted; submit the job again if it may run twice.";
 	}

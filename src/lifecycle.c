@@ -23,6 +23,8 @@
 /* What a process that was asked to end, or was killed, exits with. */
 #define EXIT_SIGTERM 143
 #define EXIT_SIGKILL 137
+/* What an engine says that was killed and lost the exit code. */
+#define EXIT_LOST 255
 
 static const char *const state_words[CM_N_STATES] = {
 	"pending", "launching", "running", "completed", "failed", "timeout", "cancelled"
@@ -164,7 +166,8 @@ judge_failure(const CmSituation *s)
 		return CM_REASON_OOM;
 	if (s->killed_by_other)
 		return CM_REASON_KILLED;
-	if (s->host_was_away && (s->exit_code == EXIT_SIGKILL || s->exit_code == EXIT_SIGTERM))
+	if (s->host_was_away && (s->exit_code == EXIT_SIGKILL || s->exit_code == EXIT_SIGTERM ||
+							 s->exit_code == EXIT_LOST))
 		return CM_REASON_INFRASTRUCTURE;
 	return CM_REASON_EXIT_CODE;
 }

@@ -113,7 +113,7 @@ get_epoch(Relation jobs)
 {
 	static pg_uuid_t epoch;
 	static Oid	known_for = InvalidOid;
-	static TriggerSql load = {"SELECT epoch FROM cm_internal.identity /* %s */", 0, {0}, InvalidOid, NULL};
+	static TriggerSql load = {"SELECT epoch FROM cm_internal.current_identity /* %s */", 0, {0}, InvalidOid, NULL};
 	bool		is_null;
 
 	if (known_for == RelationGetRelid(jobs))
@@ -335,8 +335,8 @@ check_host(JobRow *row)
 }
 
 /*
- * A row that comes with an epoch comes out of a dump: it stays as it is, and
- * is not run.
+ * A row that comes with an epoch comes out of a dump: it is not run, and stays
+ * as it is, but that it says so.
  */
 static bool
 is_restored(const JobRow *row)
@@ -351,6 +351,31 @@ is_restored(const JobRow *row)
 				 errdetail("Only a superuser or the owner of cm_jobs may restore jobs."),
 				 errhint("Leave the column out.")));
 	return true;
+}
+
+/* Is it a row that somebody might expect to be run? */
+static bool
+is_copy_of_unfinished(const JobRow *row)
+{
+	bool		is_null;
+	bool		is_own;
+	Datum		epoch = get_value(row, "epoch", &is_null);
+	AsTableOwner saved;
+
+	if (!is_column_null(row, "completed_at"))
+		return false;
+	begin_as_table_owner(row->relation, &saved);
+	is_own = memcmp(get_epoch(row->relation), DatumGetUUIDP(epoch), sizeof(pg_uuid_t)) == 0;
+	end_as_table_owner(&saved);
+	return !is_own;
+}
+
+static void
+complete_restored_job(JobRow *row)
+{
+	if (is_copy_of_unfinished(row))
+		set_value(row, "detail", CStringGetTextDatum("restored from a dump; does not run here"), false);
+	apply_changes(row);
 }
 
 static void
@@ -385,10 +410,11 @@ cm_check_job(PG_FUNCTION_ARGS)
 	row.relation = trigger->tg_relation;
 	row.desc = RelationGetDescr(trigger->tg_relation);
 	row.tuple = trigger->tg_trigtuple;
-	if (is_restored(&row))
-		return PointerGetDatum(row.tuple);
 	SPI_connect();
-	complete_job(&row);
+	if (is_restored(&row))
+		complete_restored_job(&row);
+	else
+		complete_job(&row);
 	MemoryContextSwitchTo(caller);
 	result = heap_copytuple(row.tuple);
 	SPI_finish();

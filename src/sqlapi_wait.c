@@ -75,7 +75,7 @@ read_look(FunctionCallInfo fcinfo, int64 job_id, JobLook *look)
 {
 	static CmJobQuery query = {
 		.text = "SELECT j.status, j.xmin, j.epoch = i.epoch"
-				" FROM @extschema@.cm_jobs j LEFT JOIN cm_internal.identity i ON true"
+				" FROM @extschema@.cm_jobs j LEFT JOIN cm_internal.current_identity i ON true"
 				" WHERE j.id = $1"};
 	CmAsOwner as_owner;
 	bool is_null;

@@ -122,18 +122,29 @@ static void
 become_a_copy(void)
 {
 	static CmSql new_epoch = {
-		"UPDATE cm_internal.identity SET epoch = gen_random_uuid(), incarnation = 1,"
-		" database_oid = $1, system_identifier = (SELECT system_identifier FROM pg_control_system())",
+		"UPDATE cm_internal.identity i SET epoch = c.epoch, incarnation = 1,"
+		" database_oid = $1, system_identifier = (SELECT system_identifier FROM pg_control_system())"
+		" FROM cm_internal.current_identity c",
 		1, {OIDOID}, NULL, 0
 	};
 	static CmSql calm_jobs = {
 		"UPDATE @extschema@.cm_jobs SET updated_at = clock_timestamp(),"
 		" detail = 'copied with the database; does not run here'"
-		" WHERE id IN (SELECT job_id FROM cm_internal.queue)",
+		" WHERE id IN (SELECT job_id FROM cm_internal.queue)"
+		" AND epoch <> (SELECT epoch FROM cm_internal.identity)",
 		0, {0}, NULL, 0
 	};
-	static CmSql empty_queue = {"DELETE FROM cm_internal.queue", 0, {0}, NULL, 0};
-	static CmSql empty_requests = {"DELETE FROM cm_internal.requests", 0, {0}, NULL, 0};
+	/* What was submitted to the copy itself stays. */
+	static CmSql empty_queue = {
+		"DELETE FROM cm_internal.queue q USING @extschema@.cm_jobs j, cm_internal.identity i"
+		" WHERE j.id = q.job_id AND j.epoch <> i.epoch",
+		0, {0}, NULL, 0
+	};
+	static CmSql empty_requests = {
+		"DELETE FROM cm_internal.requests r"
+		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
+		0, {0}, NULL, 0
+	};
 	Datum		database = ObjectIdGetDatum(MyDatabaseId);
 
 	cm_sql_run(&new_epoch, &database, NULL);

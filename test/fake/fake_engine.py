@@ -48,6 +48,8 @@ Faults
     "slow_drip_ms"          one byte each so many milliseconds
     "huge_body"             a body of that many bytes, chunked
     "redirect"              302 to that address
+    "pieces"                a body of [hex, text, times] each (times 0: for ever),
+                            chunked; then it ends, or stays open with "then": "hang"
 """
 
 import argparse
@@ -1095,7 +1097,7 @@ class Faulty:
         self.fault = fault
 
     # Faults that replace the answer need not carry the request out first.
-    REPLACING = ("status", "hang", "close_after_request", "garbage", "endless_headers", "huge_body", "redirect")
+    REPLACING = ("status", "hang", "close_after_request", "garbage", "endless_headers", "huge_body", "redirect", "pieces")
 
     async def run(self):
         fault, connection = self.fault, self.connection
@@ -1124,6 +1126,8 @@ class Faulty:
             await self.endless_headers()
         elif fault.get("huge_body"):
             await self.huge_body(int(fault["huge_body"]))
+        elif "pieces" in fault:
+            await self.pieces(fault["pieces"], fault.get("then"))
         elif fault.get("redirect"):
             head = connection.head(302, {"Location": fault["redirect"], "Content-Length": 0})
             transport.write(head)
@@ -1170,6 +1174,25 @@ class Faulty:
                 return
             transport.write(b"X-Header-%d: %s\r\n" % (number, b"x" * 1000))
             await asyncio.sleep(0.0001)
+
+    async def pieces(self, pieces, then):
+        connection, transport = self.connection, self.connection.transport
+        connection.begin_stream(200)
+        for start, text, times in pieces:
+            piece = bytes.fromhex(start) + text.encode()
+            left = times or 1 << 62
+            while left > 0 and not transport.is_closing():
+                at_once = min(left, max(1, 65536 // len(piece)))
+                left -= at_once
+                connection.chunk(piece * at_once)
+                # No more in memory than the client takes.
+                while transport.get_write_buffer_size() > 1 << 20 and not transport.is_closing():
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
+        if then == "hang":
+            await asyncio.Event().wait()
+        if not transport.is_closing():
+            connection.end_stream()
 
     async def huge_body(self, size):
         transport = self.connection.transport

@@ -15,7 +15,8 @@ use parent -norequire, 'PostgreSQL::Test::Cluster';
 
 use PostgreSQL::Test::BackgroundPsql;
 use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+# Without its names: they would hide methods of the server's, such as command_fails.
+use PostgreSQL::Test::Utils ();
 use Test::More ();
 use Time::HiRes qw(time usleep);
 

@@ -41,7 +41,8 @@ sub require_engine
 }
 
 # Options: name (for messages); live_restore => 1; data_mb => N puts the data
-# on a file system of that size; args => [...] goes to dockerd as it is.
+# on a file system of that size; count_starts => 1 keeps what starts() gives;
+# args => [...] goes to dockerd as it is.
 sub start
 {
 	my ($class, %option) = @_;
@@ -54,7 +55,7 @@ sub start
 
 	my @args = @{ $option{args} // [] };
 	push @args, '--live-restore' if $option{live_restore};
-	$self->_start(args => \@args, $option{data_mb} ? (data_mb => $option{data_mb}) : ());
+	$self->_start(args => \@args, map { $option{$_} ? ($_ => $option{$_}) : () } qw(data_mb count_starts));
 	return $self;
 }
 
@@ -180,6 +181,16 @@ sub containers
 		$filters = "&filters=$filters";
 	}
 	return @{ $self->api_json('GET', "/v1.41/containers/json?all=1$filters") };
+}
+
+# The id of each container that was started, once per start, as the runtime saw
+# it; only with count_starts.
+sub starts
+{
+	my ($self) = @_;
+	open(my $fh, '<', "$self->{dir}/starts") or return;
+	chomp(my @ids = <$fh>);
+	return @ids;
 }
 
 sub inspect
