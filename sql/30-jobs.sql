@@ -102,7 +102,7 @@ COMMENT ON COLUMN cm_jobs.created_at IS 'When it was submitted.';
 COMMENT ON COLUMN cm_jobs.started_at IS 'When its container was seen to run.';
 COMMENT ON COLUMN cm_jobs.completed_at IS 'When its end was recorded.';
 COMMENT ON COLUMN cm_jobs.updated_at IS 'When the row was last changed.';
-COMMENT ON COLUMN cm_jobs.owner IS 'Role that submitted it.';
+COMMENT ON COLUMN cm_jobs.owner IS 'Role that submitted it, by its name at that time.';
 COMMENT ON COLUMN cm_jobs.epoch IS 'Database that it was submitted in; a row of another epoch is a copy and stays inert.';
 
 -- One narrow row per unfinished job, so that finished ones cost claims
@@ -168,7 +168,7 @@ CREATE TABLE cm_job_attempts (
 );
 SELECT pg_extension_config_dump('cm_job_attempts', '');
 COMMENT ON TABLE cm_job_attempts IS
-    'Finished attempts, one row each, with the engine''s last inspect (environment left out).';
+    'Finished attempts, one row each. With the engine''s last inspect, environment left out.';
 COMMENT ON COLUMN cm_job_attempts.engine_started_at IS 'Start by the engine''s clock.';
 COMMENT ON COLUMN cm_job_attempts.engine_finished_at IS 'End by the engine''s clock.';
 COMMENT ON COLUMN cm_job_attempts.inspect IS 'State and limits as the engine reported them at the end.';
@@ -188,7 +188,7 @@ SELECT pg_extension_config_dump('cm_job_events', '');
 SELECT pg_extension_config_dump('cm_job_events_seq_seq', '');
 CREATE INDEX cm_job_events_job_id ON cm_job_events (job_id, seq);
 COMMENT ON TABLE cm_job_events IS
-    'Transitions, one row each, in the order of commits: whoever was away reads WHERE seq > last.';
+    'Transitions, one row each, in the order of commits. Whoever was away reads WHERE seq > last.';
 COMMENT ON COLUMN cm_job_events.seq IS 'Order of the transitions; gaps mean nothing.';
 
 -- Output.  A record is what the engine keeps as one: a line with its newline,

@@ -37,6 +37,31 @@ $$;
 COMMENT ON FUNCTION cm_internal.guard_host() IS
     'Trigger: keeps hosts with unfinished jobs.';
 
+-- At another address there may be another engine, which knows nothing of them.
+CREATE FUNCTION cm_internal.guard_host_address() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    under_way bigint;
+BEGIN
+    SELECT count(*) INTO under_way
+    FROM cm_internal.queue q
+    WHERE q.status <> 'pending' AND q.host_id = OLD.id;
+    IF under_way > 0 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '55000',
+            MESSAGE = format('connection_string of host "%s" cannot be changed: jobs run there', OLD.name),
+            DETAIL = format('%s job(s) are launching or running on it.', under_way),
+            HINT = format('Let them end after SELECT cm_disable_host(%L), or add the new address as another host.', OLD.name),
+            COLUMN = 'connection_string', TABLE = 'cm_hosts';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.guard_host_address() IS
+    'Trigger: keeps the address of hosts where jobs run.';
+
 CREATE FUNCTION cm_internal.follow_host() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -72,6 +97,9 @@ COMMENT ON FUNCTION cm_internal.refuse_truncate() IS
 
 CREATE TRIGGER check_host BEFORE INSERT OR UPDATE ON cm_hosts
     FOR EACH ROW EXECUTE FUNCTION cm_internal.check_host();
+CREATE TRIGGER guard_host_address BEFORE UPDATE ON cm_hosts
+    FOR EACH ROW WHEN (OLD.connection_string IS DISTINCT FROM NEW.connection_string)
+    EXECUTE FUNCTION cm_internal.guard_host_address();
 CREATE TRIGGER guard_host_name BEFORE UPDATE ON cm_hosts
     FOR EACH ROW WHEN (OLD.name IS DISTINCT FROM NEW.name OR OLD.id <> NEW.id)
     EXECUTE FUNCTION cm_internal.guard_host();
@@ -421,6 +449,7 @@ REVOKE ALL ON FUNCTION
     cm_internal.check_host(),
     cm_internal.wake_hosts(),
     cm_internal.guard_host(),
+    cm_internal.guard_host_address(),
     cm_internal.follow_host(),
     cm_internal.refuse_truncate(),
     cm_internal.nearest_word(text, text[]),

@@ -40,6 +40,9 @@
 #define CM_KIND_JOB "job"
 
 #define CM_CONTAINER_ID_LEN 64
+
+/* Containers' output is kept in two files of this size at most. */
+#define CM_ENGINE_LOG_FILE_BYTES (INT64_C(512) * 1024 * 1024)
 #define CM_CONTAINER_NAME_SIZE 128 /* the longest name, with its NUL */
 
 /* One engine as its host row describes it. */
@@ -251,6 +254,14 @@ extern CmHttpRequest *cm_engine_begin_events(CmEngine *engine, const CmIdentity 
  * hints, and the next list tells what was missed.
  */
 extern bool cm_engine_next_event(CmHttpRequest *request, CmEvent *event);
+
+/*
+ * Does the engine remember, since it was last started, that it created the
+ * container?  No: it was restarted since, or much has happened meanwhile.
+ */
+extern CmHttpRequest *cm_engine_begin_recall(CmEngine *engine, const char *id,
+											 CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_recall(CmHttpRequest *request, bool *remembers, CmFault *fault);
 
 /* The bytes are for a CmLogStream. */
 extern CmHttpRequest *cm_engine_begin_logs(CmEngine *engine, const char *id, bool follow,

@@ -29,6 +29,7 @@
  * "non-blocking" drops lines under load.  An engine configured with
  * max-buffer-size, too, then refuses to create: better so than losing output.
  */
+/* CM_ENGINE_LOG_FILE_BYTES, as the engine wants it said. */
 #define LOG_CONFIG                        \
 	"{\"Type\":\"json-file\",\"Config\":" \
 	"{\"max-size\":\"512m\",\"max-file\":\"2\",\"mode\":\"blocking\"}}"

@@ -10,11 +10,14 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "utils/memutils.h"
 
 #include "engine_internal.h"
 #include "image_ref.h"
 
+#define RECALL_TIMEOUT_MS 30000
 #define MAX_LINE_BYTES (CM_ENGINE_SMALL_BYTES / 2)
 
 /* podman calls destroy "remove". */
@@ -95,6 +98,43 @@ cm_engine_begin_events(CmEngine *engine, const CmIdentity *identity, CmEngineDon
 	path = cm_engine_make_path(engine, query.data, "", "");
 	pfree(query.data);
 	return begin_stream(engine, "GET", path, on_bytes, on_done, arg);
+}
+
+/*
+ * Engines keep the latest events in memory, and that alone is asked for: up to
+ * now.  Where its clock is behind ours, the reply comes when it has caught up.
+ */
+CmHttpRequest *
+cm_engine_begin_recall(CmEngine *engine, const char *id, CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = "GET",
+		.timeout_ms = RECALL_TIMEOUT_MS,
+		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+	StringInfoData query;
+	char *path;
+
+	initStringInfo(&query);
+	appendStringInfo(&query, "/events?since=1&until=%lld&filters=", (long long) time(NULL));
+	cm_http_append_escaped(
+		&query, psprintf("{\"type\":[\"container\"],\"event\":[\"create\"],\"container\":[\"%s\"]}", id));
+	path = cm_engine_make_path(engine, query.data, "", "");
+	pfree(query.data);
+	return cm_engine_send(engine, &call, path);
+}
+
+bool
+cm_engine_read_recall(CmHttpRequest *request, bool *remembers, CmFault *fault)
+{
+	size_t n_bytes;
+
+	if (!cm_engine_check_reply(request, fault))
+		return false;
+	*remembers = strchr(cm_http_body(request, &n_bytes), '{') != NULL;
+	return true;
 }
 
 static CmEventKind

@@ -26,6 +26,7 @@
 /* A dropped extension's containers are to be gone in half a minute. */
 #define PURGE_MS 25000
 #define PURGE_STEP_MS 250
+#define OPEN_RETRY_MS 250
 
 CmExecutor	cm_ex;
 
@@ -71,14 +72,15 @@ compute_timeout_ms(int64 next_ms)
 	return (long) Min(wait_ms, 3600 * 1000L);
 }
 
-/* Returns the wake flags if the latch was set. */
+/* Returns the wake flags that were set. */
 static uint32
 wait_for_something(WaitEventSet *set, int64 next_ms)
 {
 	WaitEvent	events[3];
-	int			n = WaitEventSetWait(set, compute_timeout_ms(next_ms), events, 3,
+	/* Whoever waited in between, for a lock or a standby, has eaten our latch. */
+	uint32		flags = cm_shmem_take_wake_flags();
+	int			n = WaitEventSetWait(set, flags != 0 ? 0 : compute_timeout_ms(next_ms), events, 3,
 									 cm_wait_event("ContainerManagerMain"));
-	uint32		flags = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -86,10 +88,9 @@ wait_for_something(WaitEventSet *set, int64 next_ms)
 		{
 			ResetLatch(MyLatch);
 			cm_ex.counters.wakeups++;
-			flags = cm_shmem_take_wake_flags();
 		}
 	}
-	return flags;
+	return flags | cm_shmem_take_wake_flags();
 }
 
 static void
@@ -121,6 +122,15 @@ end_turn(void)
 }
 
 static void
+wait_for_lock(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, OPEN_RETRY_MS,
+					 cm_wait_event("ContainerManagerStart"));
+	ResetLatch(MyLatch);
+	handle_interrupts();
+}
+
+static void
 start_executor(void)
 {
 	memset(&cm_ex, 0, sizeof(cm_ex));
@@ -135,7 +145,8 @@ start_executor(void)
 	cm_ex.next_poll_ms = cm_ex.now_ms;
 	MemoryContextSwitchTo(cm_ex.turn_context);
 	cm_ex.http = cm_http_new(cm_ex.context);
-	cm_db_open();
+	while (!cm_db_open())
+		wait_for_lock();
 }
 
 /*
@@ -158,6 +169,7 @@ purge_hosts(WaitEventSet *set)
 		begin_turn();
 		cm_http_drain(cm_ex.http);
 	}
+	cm_hosts_warn_of_unpurged();
 }
 
 /* One turn of the loop; returns when the next one is due by the clock. */

@@ -38,6 +38,7 @@ typedef struct Turn
 	CmRecord   *records;
 	int			n_records;
 	CmTask	   *alone;			/* the one task that a careful step is about */
+	int			careful_step;	/* > 0: nothing but this step is done */
 
 	CmTask	  **stored;			/* tasks whose output was stored */
 	int			(*seqs)[2];
@@ -553,12 +554,6 @@ static void
 apply_turn(Turn *turn)
 {
 	apply_poll(turn);
-	if (turn->hosts_loaded)
-	{
-		cm_hosts_apply_rows(turn->host_rows, turn->n_host_rows);
-		cm_ex.hosts_mark = turn->poll.hosts_mark;
-		cm_ex.hosts_loaded = true;
-	}
 	for (int i = 0; i < turn->n_detailed; i++)
 		turn->detailed[i]->detail_changed = false;
 	for (int i = 0; i < turn->n_saved_hosts; i++)
@@ -573,6 +568,13 @@ apply_turn(Turn *turn)
 	for (int i = 0; i < turn->n_stray_hosts; i++)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
 	apply_cancels(turn);
+	/* May drop hosts that stand in the lists above. */
+	if (turn->hosts_loaded)
+	{
+		cm_hosts_apply_rows(turn->host_rows, turn->n_host_rows);
+		cm_ex.hosts_mark = turn->poll.hosts_mark;
+		cm_ex.hosts_loaded = true;
+	}
 	apply_claims(turn);
 }
 
@@ -582,9 +584,7 @@ apply_turn(Turn *turn)
 static bool
 begin_work(void)
 {
-	const char *table;
-	int			pids[CM_MAX_BLOCKERS];
-	int			n_pids;
+	CmLockInTheWay lock;
 
 	cm_store_begin();
 	if (!cm_store_is_open())
@@ -592,9 +592,9 @@ begin_work(void)
 		cm_ex.is_dropped = true;
 		return false;
 	}
-	if (!cm_store_try_lock(&table, pids, CM_MAX_BLOCKERS, &n_pids))
+	if (!cm_store_try_lock(&lock))
 	{
-		cm_shmem_note_blockers(table, pids, n_pids);
+		cm_shmem_note_blockers(lock.table, lock.pids, lock.n_pids);
 		cm_ex.db_wanted = true;
 		cm_ex.db_not_before_ms = cm_ex.now_ms + BLOCKED_MS;
 		return false;
@@ -625,7 +625,7 @@ static void
 note_row_blockers(const Turn *turn)
 {
 	int64		job_id = find_locked_job(turn);
-	int			pids[CM_MAX_BLOCKERS];
+	int			pids[CM_MAX_BLOCKERS] = {0};
 
 	if (job_id == 0)
 		cm_shmem_note_blockers(NULL, NULL, 0);
@@ -649,11 +649,17 @@ run_steps(Turn *turn, int first, int last)
 	return may_work;
 }
 
-/* Strips what an engine sent from the first record: perhaps it cannot be stored. */
+/*
+ * Strips what an engine sent from a record that cannot be stored for what it
+ * is.  Only when it was alone in its transaction is it known to be that one.
+ */
 static void
-simplify_failed_record(const Turn *turn)
+simplify_failed_record(const Turn *turn, int sqlstate)
 {
-	if (turn->n_records != 1)
+	int			class = ERRCODE_TO_CATEGORY(sqlstate);
+
+	if (cm_ex.careful_turns == 0 || turn->n_records != 1 ||
+		(class != ERRCODE_DATA_EXCEPTION && class != ERRCODE_PROGRAM_LIMIT_EXCEEDED))
 		return;
 	turn->batch[0]->is_plain = true;
 	turn->batch[0]->record.inspect = NULL;
@@ -662,16 +668,24 @@ simplify_failed_record(const Turn *turn)
 	turn->batch[0]->record.hint = NULL;
 }
 
-/* Everybody waits after an error, unless it is known whom it is about. */
+/*
+ * Everybody waits after an error, unless it is known whom it is about: one
+ * task, or one step of the work.
+ */
 static void
 choose_retry_time(Turn *turn)
 {
 	CmTask	   *task = turn->alone;
+	int64	   *not_before_ms = &cm_ex.db_not_before_ms;
 
 	if (task != NULL)
+	{
 		task->retry_ms = cm_ex.now_ms + Min(RETRY_MS * ++task->n_unstored, 10000);
-	else
-		cm_ex.db_not_before_ms = cm_ex.now_ms + Min(RETRY_MS * cm_ex.db_failures++, 10000);
+		return;
+	}
+	if (turn->careful_step > 0)
+		not_before_ms = &cm_ex.step_not_before_ms[turn->careful_step];
+	*not_before_ms = cm_ex.now_ms + Min(RETRY_MS * cm_ex.db_failures++, 10000);
 }
 
 static void
@@ -688,7 +702,7 @@ note_db_error(Turn *turn, MemoryContext context)
 	MemoryContextSwitchTo(context);
 	RESUME_INTERRUPTS();
 	cm_shmem_note_error(error->message);
-	simplify_failed_record(turn);
+	simplify_failed_record(turn, error->sqlerrcode);
 	cm_ex.careful_turns = CAREFUL_TURNS;
 	cm_ex.db_wanted = true;
 	choose_retry_time(turn);
@@ -722,11 +736,18 @@ run_carefully(void)
 	bool		was_polled = false;
 	bool		failed = false;
 
+	StaticAssertStmt(lengthof(steps) <= CM_MAX_DB_STEPS, "too many steps");
 	for (int i = 0; i < lengthof(steps); i++)
 	{
 		Turn	   *turn = palloc0(sizeof(Turn));
 
+		if (cm_ex.now_ms < cm_ex.step_not_before_ms[i])
+		{
+			failed = true;
+			continue;
+		}
 		turn->poll = poll;
+		turn->careful_step = i;
 		if (!try_steps(turn, i, i))
 		{
 			if (cm_ex.is_dropped)
@@ -895,21 +916,28 @@ load_taken(void)
 		ereport(LOG, (errmsg("container_manager: taking up %d jobs that were under way", n)));
 }
 
-/* An error here ends the process: the launcher tries again. */
-void
+/*
+ * False: somebody's lock is in the way, try again.  An error here ends the
+ * process, and the launcher tries again.
+ */
+bool
 cm_db_open(void)
 {
-	CmHostRow  *rows;
-	int			n;
+	CmLockInTheWay lock = {0};
+	CmStoreOpening opening;
 
 	cm_store_begin();
-	if (!cm_store_open(&cm_ex.identity, &cm_ex.extension))
-		cm_ex.is_dropped = true;
-	else
+	opening = cm_store_open(&cm_ex.identity, &cm_ex.extension, &lock);
+	if (opening == CM_STORE_OPEN)
 	{
-		rows = cm_store_load_hosts(&n);
+		int			n;
+		CmHostRow  *rows = cm_store_load_hosts(&n);
+
 		cm_hosts_apply_rows(rows, n);
 		load_taken();
 	}
+	cm_ex.is_dropped = opening == CM_STORE_NO_EXTENSION;
 	cm_store_commit();
+	cm_shmem_note_blockers(lock.table, lock.pids, lock.n_pids);
+	return opening != CM_STORE_BLOCKED;
 }

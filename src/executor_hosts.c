@@ -52,6 +52,9 @@ cm_hosts_find(int id)
 	return NULL;
 }
 
+static void note_state(CmExecHost *host, const char *error, const char *hint);
+static void tell_tasks_host_lost(CmExecHost *host);
+
 static void
 set_engine(CmExecHost *host, const char *connection_string)
 {
@@ -63,9 +66,11 @@ set_engine(CmExecHost *host, const char *connection_string)
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
 	host->connection_string = MemoryContextStrdup(host->context, connection_string);
-	if (!cm_endpoint_parse(connection_string, &host->engine.endpoint,
-						   error, sizeof(error), hint, sizeof(hint)))
-		elog(ERROR, "connection string of host \"%s\" is invalid: %s", host->name, error);
+	host->is_addressed = cm_endpoint_parse(connection_string, &host->engine.endpoint,
+										   error, sizeof(error), hint, sizeof(hint));
+	/* The table's trigger refuses such, but triggers can be turned off. */
+	if (!host->is_addressed)
+		note_state(host, error, hint);
 }
 
 static CmExecHost *
@@ -113,6 +118,9 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->phase = CM_HOST_AWAY;
 	host->failures = 0;
 	host->next_ms = cm_ex.now_ms;
+	if (host->away_since == 0)
+		host->away_since = GetCurrentTimestamp();
+	tell_tasks_host_lost(host);
 }
 
 void
@@ -631,7 +639,7 @@ tick_host(CmExecHost *host)
 	switch (host->phase)
 	{
 		case CM_HOST_AWAY:
-			if (host->is_configured || has_tasks(host))
+			if (host->is_addressed && (host->is_configured || has_tasks(host)))
 				begin_connecting(host);
 			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
 			break;
@@ -770,11 +778,10 @@ note_purge_list(CmHttpRequest *request, void *arg)
 	int			n;
 
 	host->request = NULL;
-	if (!cm_engine_read_list(request, &listed, &n, &fault))
-		n = 0;
-	cm_http_finish(request);
 	host->phase = CM_HOST_AWAY;
-	for (int i = 0; i < n; i++)
+	host->is_purged = cm_engine_read_list(request, &listed, &n, &fault);
+	cm_http_finish(request);
+	for (int i = 0; host->is_purged && i < n; i++)
 	{
 		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0)
 			continue;
@@ -814,11 +821,29 @@ cm_hosts_purge_is_done(void)
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
 		if (host->phase == CM_HOST_AWAY &&
-			(host->engine.api_minor == 0 || cm_ex.now_ms >= host->next_ms))
+			(host->engine.api_minor == 0 || (host->is_purged && cm_ex.now_ms >= host->next_ms)))
 			continue;
 		is_done = false;
 		if (host->phase == CM_HOST_AWAY && cm_ex.now_ms - host->list_begun_ms >= 500)
 			begin_purge_list(host);
 	}
 	return is_done;
+}
+
+void
+cm_hosts_warn_of_unpurged(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		if (!host->is_purged || host->phase != CM_HOST_AWAY)
+			ereport(WARNING,
+					(errmsg("containers of the dropped extension may be left on host \"%s\"", host->name),
+					 errdetail("It did not answer in time."),
+					 errhint("There, \"docker ps --all --filter label=%s=%s\" shows them.",
+							 CM_LABEL_EPOCH, cm_ex.identity.epoch)));
+	}
 }

@@ -79,6 +79,7 @@ typedef struct CmExecHost
 	char	   *name;
 	char	   *connection_string;
 	CmEngine	engine;
+	bool		is_addressed;	/* its connection string is one */
 	bool		is_configured;	/* its row is there */
 	bool		is_active;
 	int			slots;
@@ -106,6 +107,7 @@ typedef struct CmExecHost
 	CmStray    *strays;
 	int			n_strays;
 	bool		strays_are_new; /* not looked up since the last list */
+	bool		is_purged;		/* nothing of ours was left at the last look */
 } CmExecHost;
 
 /* --- tasks --- */
@@ -155,6 +157,7 @@ typedef struct CmTask
 	CmProblem  *problem;
 	CmExecHost *host;
 	char	   *container_name;
+	char		spec_hash[65];	/* of the container to be; "": not known yet */
 	char		container_id[CM_CONTAINER_ID_LEN + 1];	/* "": not known */
 	TimestampTz claimed_at;
 	TimestampTz started_at;
@@ -173,6 +176,7 @@ typedef struct CmTask
 	bool		is_locked_out;	/* or for somebody has its row locked */
 	bool		look_again;		/* something happened: inspect */
 	bool		image_pulled;
+	bool		must_ask_memory;	/* whether the engine was restarted since */
 	bool		saw_start;		/* an event told that it was started */
 	bool		saw_oom;		/* likewise that a process of it was killed for memory */
 	int			foreign_signal; /* sent by somebody else; it may live with it */
@@ -182,6 +186,8 @@ typedef struct CmTask
 	int			connection;		/* of the host when it was started */
 	int			n_looks;		/* inspects that an unsure start has had */
 	int			n_failures;		/* of calls in a row */
+	int64		failing_since_ms;	/* the first of them */
+	int			n_refusals;		/* answers in a row that said no */
 	int64		created_ms;		/* when its container was made; 0: not by us */
 	int64		follow_ms;		/* when to begin following its output */
 
@@ -210,6 +216,8 @@ typedef struct CmWaitingRecord
 
 /* --- the executor --- */
 
+#define CM_MAX_DB_STEPS 16
+
 typedef struct CmExecutor
 {
 	CmHttp	   *http;
@@ -230,6 +238,7 @@ typedef struct CmExecutor
 	int64		next_due_ms;	/* the next run_at or expiry; 0: none */
 	int			db_failures;
 	int			careful_turns;	/* steps go into transactions of their own */
+	int64		step_not_before_ms[CM_MAX_DB_STEPS];	/* a step that failed waits alone */
 	int64		hosts_mark;
 	bool		hosts_loaded;
 	bool		has_ready;		/* pending jobs that found no slot */
@@ -262,6 +271,7 @@ extern void cm_hosts_free_all(void);
 /* Removes all our containers from all hosts that answer. */
 extern void cm_hosts_begin_purge(void);
 extern bool cm_hosts_purge_is_done(void);
+extern void cm_hosts_warn_of_unpurged(void);
 
 /* executor_tasks.c */
 extern CmTask *cm_task_new(const CmTaken *taken, bool is_recovered);
@@ -311,7 +321,7 @@ extern void cm_logs_read_on(void);
 extern int64 cm_logs_tick(CmTask *task);
 
 /* executor_db.c */
-extern void cm_db_open(void);
+extern bool cm_db_open(void);
 extern void cm_db_record(CmTask *task, const CmRecord *record);
 extern void cm_db_forget_task(CmTask *task);
 /* When the next transaction is due by the clock, or by what waits. */

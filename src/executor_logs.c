@@ -33,6 +33,7 @@
 #define STALL_MS 20000
 #define STALL_BYTES 4096
 #define STALL_TRIES 3
+#define RECORD_OVERHEAD_BYTES 75
 
 static void take_log_bytes(CmHttpRequest *request, void *arg);
 static void note_log_ended(CmHttpRequest *request, void *arg);
@@ -250,7 +251,9 @@ take_what_is_there(CmTask *task)
 			return true;
 		if (next == CM_LOG_RECORD)
 		{
-			cm_ex.db_wanted = true;
+			/* Unless that is to wait: see executor_db.c. */
+			if (task->retry_ms <= cm_ex.now_ms)
+				cm_ex.db_wanted = true;
 			return false;
 		}
 		bytes = cm_http_body(logs->request, &n_bytes);
@@ -293,6 +296,16 @@ begin_repair(CmTask *task)
 	return true;
 }
 
+/*
+ * Engines keep the output in files of a bounded size, with about so much
+ * beside each record; when they are full, the oldest goes without a word.
+ */
+static bool
+may_have_been_rotated(const CmTaskLogs *logs)
+{
+	return logs->n_bytes + RECORD_OVERHEAD_BYTES * logs->n_read >= CM_ENGINE_LOG_FILE_BYTES;
+}
+
 /* The last reading came to its end, one way or another. */
 static void
 end_collecting(CmTask *task, bool is_good)
@@ -308,6 +321,8 @@ end_collecting(CmTask *task, bool is_good)
 		logs->incomplete = true;
 	else if ((logs->mismatch || logs->to_skip > 0) && begin_repair(task))
 		return;
+	if (may_have_been_rotated(logs))
+		logs->incomplete = true;
 	cm_task_note_output_read(task);
 }
 

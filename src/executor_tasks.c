@@ -24,14 +24,17 @@
 #define FOLLOW_DELAY_MS 200
 /* Between looks at a container that the host does not tell about. */
 #define LOOK_DELAY_MS 1000
+#define LOOK_DELAY_MAX_MS 15000
 /* A start without an answer counts as not made when, so long after the host
  * answers again, the container has still not started. */
 #define START_SURE_MS 6000
 /* For the event of a start that raced with a removal. */
 #define SETTLE_MS 500
-/* After this many calls in a row without an answer, though the host answers
- * others, a launch is given up. */
-#define MAX_FAILURES 8
+/* A create that gets no answer for so long, though the host answers others, is
+ * given up. */
+#define GIVE_UP_MS 120000
+/* Removals that are refused; what is left is then found by a later list. */
+#define MAX_REFUSALS 8
 
 #define US_1970_TO_2000 \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -163,10 +166,28 @@ cm_task_free(CmTask *task)
 static void
 lose_sight(CmTask *task)
 {
+	if (task->n_failures++ == 0)
+		task->failing_since_ms = cm_ex.now_ms;
 	task->s.seen = CM_SEEN_UNKNOWN;
-	task->n_failures++;
-	task->wake_ms = cm_ex.now_ms + Min(LOOK_DELAY_MS * task->n_failures, 15000);
+	task->wake_ms = cm_ex.now_ms + Min(LOOK_DELAY_MS * task->n_failures, LOOK_DELAY_MAX_MS);
+	release_start_slot(task);
 	cm_host_suspect(task->host);
+}
+
+/*
+ * The engine said no to what should have worked: perhaps things are not as
+ * they were thought to be.  Whoever says no again and again is asked less often.
+ */
+static void
+doubt(CmTask *task)
+{
+	if (task->n_refusals++ == 0)
+	{
+		task->look_again = true;
+		return;
+	}
+	task->s.seen = CM_SEEN_UNKNOWN;
+	task->wake_ms = cm_ex.now_ms + Min(LOOK_DELAY_MS * task->n_refusals, LOOK_DELAY_MAX_MS);
 }
 
 static void
@@ -223,6 +244,10 @@ take_over_exit(CmTask *task, const CmInspect *inspect)
 	task->s.ran_too_long = inspect->run_ms >= task->spec.timeout_seconds * 1000;
 	task->engine_started_at = parse_engine_time(inspect->started_at);
 	task->engine_finished_at = parse_engine_time(inspect->finished_at);
+	if (task->seen.record != NULL)
+		pfree(unconstify(char *, task->seen.record));
+	if (task->seen.error != NULL)
+		pfree(unconstify(char *, task->seen.error));
 	task->seen = *inspect;
 	task->seen.record = keep_text(task, inspect->record);
 	task->seen.error = keep_text(task, inspect->error);
@@ -236,7 +261,57 @@ take_over_created(CmTask *task)
 	if (task->start_refusal != CM_REASON_NONE)
 		task->s.refusal = task->start_refusal;
 	if (task->s.start_unsure && task->n_looks++ == 0)
+	{
 		task->s.sure_ms = cm_ex.now_ms + START_SURE_MS;
+		task->must_ask_memory = true;
+	}
+}
+
+static void
+note_recall(CmHttpRequest *request, void *arg)
+{
+	CmTask	   *task = end_call(arg);
+	CmFault		fault;
+	bool		remembers;
+
+	if (cm_engine_read_recall(request, &remembers, &fault))
+	{
+		task->must_ask_memory = false;
+		task->s.engine_forgot = !remembers;
+	}
+	else
+		lose_sight(task);
+	cm_http_finish(request);
+	cm_task_step(task);
+}
+
+static void
+begin_recall(CmTask *task)
+{
+	task->request = cm_engine_begin_recall(&task->host->engine, task->container_id,
+										   note_recall, task);
+	count_call();
+}
+
+static char *
+make_body(CmTask *task)
+{
+	return cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
+								 cm_guc_pids_limit, task->spec_hash);
+}
+
+/*
+ * A container that was found by its name or labels: was it made for this very
+ * definition?  Job numbers can come twice, when a server was set back in time.
+ */
+static bool
+is_of_this_definition(CmTask *task, const CmInspect *inspect)
+{
+	if (task->s.has_id && strcmp(task->container_id, inspect->id) == 0)
+		return true;
+	if (task->spec_hash[0] == '\0')
+		pfree(make_body(task));
+	return strcmp(task->spec_hash, inspect->labels.spec_hash) == 0;
 }
 
 static bool
@@ -248,15 +323,28 @@ is_ours(const CmTask *task, const CmInspect *inspect)
 }
 
 static void
+refuse_name_taken(CmTask *task)
+{
+	refuse(task, CM_REASON_CREATE,
+		   psprintf("container name \"%s\" is taken by another container on host \"%s\"",
+					task->container_name, task->host->name), NULL,
+		   "Remove or rename that container.");
+	task->s.seen = CM_SEEN_ABSENT;
+	task->container_id[0] = '\0';
+}
+
+static void
 take_over(CmTask *task, const CmInspect *inspect)
 {
-	if (!is_ours(task, inspect))
+	bool		is_right = is_ours(task, inspect) && is_of_this_definition(task, inspect);
+
+	/* One of ours that never ran can give way; whoever made it may yet start it. */
+	if (!is_right && is_ours(task, inspect) && inspect->state == CM_RUN_CREATED &&
+		task->s.state == CM_LAUNCHING)
+		task->s.start_unsure = true;
+	else if (!is_right)
 	{
-		refuse(task, CM_REASON_CREATE,
-			   psprintf("container name \"%s\" is taken by another container on host \"%s\"",
-						task->container_name, task->host->name), NULL,
-			   "Remove or rename that container.");
-		task->s.seen = CM_SEEN_ABSENT;
+		refuse_name_taken(task);
 		return;
 	}
 	if (strcmp(task->container_id, inspect->id) != 0)
@@ -285,9 +373,13 @@ static void
 note_inspect(CmHttpRequest *request, void *arg)
 {
 	CmTask	   *task = end_call(arg);
+	MemoryContext replies = AllocSetContextCreate(cm_ex.turn_context, "container_manager reply",
+												  ALLOCSET_SMALL_SIZES);
 	CmInspect	inspect;
 	CmFault		fault;
 
+	/* Many may come in one turn, and big ones from a hostile engine. */
+	MemoryContextSwitchTo(replies);
 	if (cm_engine_read_inspect(request, &inspect, &fault))
 	{
 		task->n_failures = 0;
@@ -300,6 +392,8 @@ note_inspect(CmHttpRequest *request, void *arg)
 	}
 	else
 		lose_sight(task);
+	MemoryContextSwitchTo(cm_ex.turn_context);
+	MemoryContextDelete(replies);
 	cm_http_finish(request);
 	cm_task_step(task);
 }
@@ -338,12 +432,23 @@ note_create_refused(CmTask *task, const CmFault *fault)
 	if (fault->http_status == 404)
 		note_image_missing(task, fault);
 	else if (fault->http_status == 409 || strstr(fault->message, "already in use") != NULL)
-		task->s.seen = CM_SEEN_UNKNOWN, task->look_again = true;
+	{
+		task->s.seen = CM_SEEN_UNKNOWN;
+		doubt(task);
+	}
 	else
 		refuse(task, CM_REASON_CREATE,
 			   psprintf("host \"%s\" refused to create the container: %s",
 						task->host->name, fault->message), fault->message,
 			   cm_words_hint_of_refusal(fault));
+}
+
+/* One that was never sent is no reason to give up: the job waits. */
+static bool
+has_waited_long(const CmTask *task, const CmFault *fault)
+{
+	return fault->kind != CM_FAULT_UNREACHABLE && task->host->phase == CM_HOST_READY &&
+		task->n_failures > 0 && cm_ex.now_ms - task->failing_since_ms >= GIVE_UP_MS;
 }
 
 static void
@@ -354,14 +459,14 @@ note_create(CmHttpRequest *request, void *arg)
 
 	if (cm_engine_read_create(request, task->container_id, &fault))
 	{
-		task->n_failures = 0;
+		task->n_failures = task->n_refusals = 0;
 		task->s.seen = CM_SEEN_CREATED;
 		task->s.has_id = false;
 		task->created_ms = cm_ex.now_ms;
 	}
 	else if (fault.kind == CM_FAULT_REFUSED)
 		note_create_refused(task, &fault);
-	else if (task->n_failures >= MAX_FAILURES && task->host->phase == CM_HOST_READY)
+	else if (has_waited_long(task, &fault))
 		refuse(task, CM_REASON_INFRASTRUCTURE,
 			   psprintf("host \"%s\" does not answer when a container is to be created",
 						task->host->name), fault.message, NULL);
@@ -374,9 +479,7 @@ note_create(CmHttpRequest *request, void *arg)
 static void
 begin_create(CmTask *task)
 {
-	char		spec_hash[65];
-	char	   *body = cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
-											 cm_guc_pids_limit, spec_hash);
+	char	   *body = make_body(task);
 
 	task->container_id[0] = '\0';
 	task->request = cm_engine_begin_create(&task->host->engine, task->container_name, body,
@@ -474,7 +577,7 @@ note_discarded(CmHttpRequest *request, void *arg)
 		task->wake_ms = cm_ex.now_ms + SETTLE_MS;
 	}
 	else if (fault.kind == CM_FAULT_REFUSED)
-		task->look_again = true;	/* 409: it runs after all */
+		doubt(task);			/* 409: it runs after all */
 	else
 		lose_sight(task);
 	cm_http_finish(request);
@@ -507,7 +610,7 @@ static void
 note_signal_failed(CmTask *task, const CmFault *fault)
 {
 	if (fault->kind == CM_FAULT_REFUSED)
-		task->look_again = true;	/* not running, or not there */
+		doubt(task);			/* not running, or not there */
 	else
 		lose_sight(task);
 }
@@ -520,6 +623,7 @@ note_term(CmHttpRequest *request, void *arg)
 
 	if (cm_engine_read_kill(request, &fault))
 	{
+		task->n_refusals = 0;
 		task->s.stop = task->s.cancel_requested ? CM_STOP_CANCEL : CM_STOP_TIMEOUT;
 		task->s.stop_sent_ms = cm_ex.now_ms;
 		cm_task_set_detail(task, task->s.stop == CM_STOP_CANCEL ?
@@ -650,7 +754,7 @@ note_removed(CmHttpRequest *request, void *arg)
 	bool		is_gone = cm_engine_read_remove(request, &fault);
 
 	cm_http_finish(request);
-	if (!is_gone && fault.kind == CM_FAULT_REFUSED && ++task->n_failures < MAX_FAILURES)
+	if (!is_gone && fault.kind == CM_FAULT_REFUSED && ++task->n_refusals < MAX_REFUSALS)
 	{
 		/* Still running, or its removal is under way: look. */
 		task->s.seen = CM_SEEN_UNKNOWN;
@@ -778,6 +882,11 @@ cm_task_step(CmTask *task)
 			begin_inspect(task);
 			return;
 		}
+		if (task->must_ask_memory && can_look(task) && task->s.seen == CM_SEEN_CREATED)
+		{
+			begin_recall(task);
+			return;
+		}
 		task->s.now_ms = cm_ex.now_ms;
 		decision = cm_lifecycle_decide(&task->s);
 		if (decision.wake_ms != 0 && (task->wake_ms == 0 || decision.wake_ms < task->wake_ms))
@@ -890,6 +999,9 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 	if (task->wants_output && task->logs.request == NULL)
 		cm_logs_collect(task);
 	if (task->request != NULL || task->is_ending || task->settling || task->pull != NULL)
+		return;
+	/* After a call that failed it is looked at when its pause is over. */
+	if (task->s.seen == CM_SEEN_UNKNOWN && task->wake_ms > cm_ex.now_ms)
 		return;
 	if (listed == NULL)
 	{

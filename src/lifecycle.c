@@ -10,7 +10,8 @@
  *	  again.
  * 2. A start whose answer is lost is never sent again.  When the container is
  *	  still not started after a while, it is removed, which makes a late start
- *	  impossible, and another one is made.
+ *	  impossible, and another one is made.  Not so where the engine was
+ *	  restarted meanwhile: then it may be wrong about what was started.
  *
  * What the engine reports beats what the clock says: an exit that was not yet
  * seen when a limit passed is still an exit.
@@ -97,6 +98,9 @@ decide_launching_created(const CmSituation *s)
 
 	if (s->start_unsure)
 	{
+		/* An engine that dies in a start takes a running container for a new one. */
+		if (s->engine_forgot)
+			return go(CM_FAILED, CM_REASON_INFRASTRUCTURE, CM_DO_REMOVE);
 		if (s->now_ms < s->sure_ms)
 			return stay(s, CM_DO_NOTHING, s->sure_ms);
 		return stay(s, CM_DO_DISCARD, 0);

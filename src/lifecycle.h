@@ -103,6 +103,8 @@ typedef struct CmSituation
 	/* what was tried */
 	CmReason	refusal;		/* the engine refused to create or start it */
 	bool		start_unsure;	/* a start may be under way whose answer is lost */
+	bool		engine_forgot;	/* ... and the engine was restarted since: the
+								 * container may run without its knowledge */
 	bool		discarded;		/* we removed it before it ever started */
 	CmStop		stop;			/* a SIGTERM of ours was accepted */
 	bool		kill_sent;

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
@@ -19,6 +20,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
@@ -295,14 +297,17 @@ check_schedule(const JobRow *row)
 {
 	bool		is_null;
 	int			priority = DatumGetInt32(get_value(row, "priority", &is_null));
+	TimestampTz run_at = DatumGetTimestampTz(get_value(row, "run_at", &is_null));
 	Datum		max_wait = get_value(row, "max_wait", &is_null);
 	Interval   *wait;
 
 	if (priority < 0 || priority > 100)
 		throw_bad_value("priority", psprintf("priority of %d is out of range", priority),
 						"Priorities are 0 to 100; higher is started first.");
-	if (TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(get_value(row, "run_at", &is_null))))
+	if (TIMESTAMP_NOT_FINITE(run_at))
 		throw_bad_value("run_at", "run_at is infinite", "Give a time, or leave it out.");
+	if (run_at > GetCurrentTimestamp() + 36525 * USECS_PER_DAY)
+		throw_bad_value("run_at", "run_at is over 100 years ahead", "Give an earlier time.");
 	(void) get_value(row, "max_wait", &is_null);
 	if (is_null)
 		return;
@@ -311,6 +316,24 @@ check_schedule(const JobRow *row)
 		throw_bad_value("max_wait", "max_wait is negative", "Give a positive interval, or leave it out.");
 	if (wait->month > 12 * 100 || wait->day > 36500 || wait->time > 36500 * USECS_PER_DAY)
 		throw_bad_value("max_wait", "max_wait is over 100 years", "Leave it out to wait for ever.");
+}
+
+/*
+ * An id out of turn would be in the way of somebody else's job.  Those that
+ * the sequence has given are this row's own, or its neighbours'.
+ */
+static void
+check_id(const JobRow *row)
+{
+	bool		is_null;
+	int64		id = DatumGetInt64(get_value(row, "id", &is_null));
+	Oid			sequence = getIdentitySequence(RelationGetRelid(row->relation),
+											   SPI_fnumber(row->desc, "id"), false);
+	int64		last = DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value,
+														 ObjectIdGetDatum(sequence)));
+
+	if (id < 1 || id > last)
+		throw_not_yours("id");
 }
 
 static void
@@ -390,6 +413,7 @@ complete_job(JobRow *row)
 	check_schedule(row);
 	begin_as_table_owner(row->relation, &saved);
 	epoch = UUIDPGetDatum(get_epoch(row->relation));
+	check_id(row);
 	check_host(row);
 	end_as_table_owner(&saved);
 	set_value(row, "epoch", epoch, false);
@@ -459,7 +483,7 @@ warn_if_nobody_runs_it(void)
 	if (why != NULL)
 		ereport(WARNING,
 				(errmsg("the job is queued, but nobody runs it: %s", why),
-				 errhint("%s", hint)));
+				 errhint("%s", hint), errhidecontext(true)));
 }
 
 PG_FUNCTION_INFO_V1(cm_enqueue_jobs);

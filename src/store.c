@@ -36,6 +36,7 @@ static uint64 n_transactions = 0;
 
 /* The extension as it was found; its schema's name, quoted. */
 static Oid	extension_oid = InvalidOid;
+static Oid	extension_schema_oid = InvalidOid;
 static char *extension_schema = NULL;
 static uint64 n_openings = 0;
 
@@ -53,6 +54,7 @@ static LockedTable locked_tables[] = {
 	{NULL, "cm_job_events", RowExclusiveLock, InvalidOid},
 	{NULL, "cm_job_attempts", RowExclusiveLock, InvalidOid},
 	{NULL, "cm_hosts", RowShareLock, InvalidOid},
+	{"cm_internal", "identity", AccessShareLock, InvalidOid},
 	{"cm_internal", "queue", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
@@ -93,8 +95,8 @@ cm_store_commit(void)
 void
 cm_store_abort(void)
 {
-	if (IsTransactionState())
-		AbortCurrentTransaction();
+	/* Also where the error came in the middle of a start or a commit. */
+	AbortCurrentTransaction();
 	report_idle();
 }
 
@@ -206,6 +208,7 @@ find_schema(Oid extension)
 	if (SPI_processed != 1)
 		return false;
 	schema = (Oid) cm_sql_int64(0, 1, 0);
+	extension_schema_oid = schema;
 	if (extension_schema != NULL)
 		pfree(extension_schema);
 	extension_schema = MemoryContextStrdup(TopMemoryContext,
@@ -213,29 +216,53 @@ find_schema(Oid extension)
 	for (int i = 0; i < lengthof(locked_tables); i++)
 	{
 		LockedTable *table = &locked_tables[i];
-		Oid			in = table->schema ? get_namespace_oid(table->schema, false) : schema;
+		Oid			in = table->schema ? get_namespace_oid(table->schema, true) : schema;
 
 		table->relation = get_relname_relid(table->name, in);
+		if (!OidIsValid(table->relation))
+			return false;
 	}
 	return true;
 }
 
-bool
-cm_store_open(CmIdentity *identity, Oid *extension)
+/*
+ * With the tables locked the extension cannot be dropped any more; when that
+ * fails, somebody is perhaps just doing it.
+ */
+CmStoreOpening
+cm_store_open(CmIdentity *identity, Oid *extension, CmLockInTheWay *lock)
 {
 	extension_oid = get_extension_oid("container_manager", true);
 	*extension = extension_oid;
 	n_openings++;
 	if (!OidIsValid(extension_oid) || !find_schema(extension_oid))
-		return false;
+		return CM_STORE_NO_EXTENSION;
+	if (!cm_store_try_lock(lock))
+		return CM_STORE_BLOCKED;
+	if (get_extension_oid("container_manager", true) != extension_oid)
+		return CM_STORE_NO_EXTENSION;
 	load_identity(identity);
-	return true;
+	return CM_STORE_OPEN;
+}
+
+/* Somebody may have renamed the schema. */
+static bool
+is_schema_as_found(void)
+{
+	const char *name = get_namespace_name(extension_schema_oid);
+
+	return name != NULL && strcmp(quote_identifier(name), extension_schema) == 0;
 }
 
 bool
 cm_store_is_open(void)
 {
-	return get_extension_oid("container_manager", true) == extension_oid;
+	if (get_extension_oid("container_manager", true) != extension_oid)
+		return false;
+	if (is_schema_as_found())
+		return true;
+	n_openings++;
+	return find_schema(extension_oid);
 }
 
 bool
@@ -278,7 +305,7 @@ find_table_blockers(Oid relation, int *pids, int max_pids)
 }
 
 bool
-cm_store_try_lock(const char **table, int *pids, int max_pids, int *n_pids)
+cm_store_try_lock(CmLockInTheWay *lock)
 {
 	for (int i = 0; i < lengthof(locked_tables); i++)
 	{
@@ -287,8 +314,8 @@ cm_store_try_lock(const char **table, int *pids, int max_pids, int *n_pids)
 		if (!OidIsValid(wanted->relation) ||
 			ConditionalLockRelationOid(wanted->relation, wanted->mode))
 			continue;
-		*table = wanted->name;
-		*n_pids = find_table_blockers(wanted->relation, pids, max_pids);
+		lock->table = wanted->name;
+		lock->n_pids = find_table_blockers(wanted->relation, lock->pids, lengthof(lock->pids));
 		return false;
 	}
 	return true;
@@ -364,7 +391,7 @@ cm_store_save_host_state(const CmHostState *state)
 		"INSERT INTO cm_internal.host_states AS s (host_id, state, last_seen, engine_version,"
 		" api_version, cpus, memory_bytes, error, hint)"
 		" SELECT $1, $2, CASE WHEN $2 = 'healthy' THEN clock_timestamp() END, $3, $4, $5, $6, $7, $8"
-		" WHERE EXISTS (SELECT FROM @extschema@.cm_hosts WHERE id = $1)"
+		" FROM (SELECT FROM @extschema@.cm_hosts WHERE id = $1 FOR KEY SHARE SKIP LOCKED) h"
 		" ON CONFLICT (host_id) DO UPDATE SET state = excluded.state,"
 		" since = CASE WHEN s.state = excluded.state THEN s.since ELSE clock_timestamp() END,"
 		" last_seen = coalesce(excluded.last_seen, s.last_seen),"

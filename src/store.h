@@ -33,14 +33,28 @@ extern void cm_store_abort(void);
 /* Transactions begun so far by this process. */
 extern uint64 cm_store_n_transactions(void);
 
+/* A table that could not be locked, and who holds it. */
+typedef struct CmLockInTheWay
+{
+	const char *table;
+	int			n_pids;
+	int			pids[8];
+} CmLockInTheWay;
+
+typedef enum CmStoreOpening
+{
+	CM_STORE_OPEN,
+	CM_STORE_NO_EXTENSION,
+	CM_STORE_BLOCKED			/* try again later */
+} CmStoreOpening;
+
 /*
- * Finds the extension and who this database is; false: no extension.  To be
- * called in every process once, and again when the extension may have been
- * dropped and made anew.  A copy of another database (CREATE DATABASE ...
- * TEMPLATE) gets an epoch of its own here, and the jobs that came along become
- * inert.
+ * Finds the extension and who this database is.  To be called in every
+ * process once, and again when the extension may have been dropped and made
+ * anew.  A copy of another database (CREATE DATABASE ... TEMPLATE) gets an
+ * epoch of its own here, and the jobs that came along become inert.
  */
-extern bool cm_store_open(CmIdentity *identity, Oid *extension);
+extern CmStoreOpening cm_store_open(CmIdentity *identity, Oid *extension, CmLockInTheWay *lock);
 
 /* Is the extension that was found still there?  One cache look-up. */
 extern bool cm_store_is_open(void);
@@ -48,11 +62,8 @@ extern bool cm_store_is_open(void);
 /* In a transaction of its own: is there an extension, whichever? */
 extern bool cm_store_is_there(void);
 
-/*
- * Takes the table locks that a turn needs, without waiting.  False: somebody
- * is in the way; *table and the pids (at most max_pids) tell who.
- */
-extern bool cm_store_try_lock(const char **table, int *pids, int max_pids, int *n_pids);
+/* Takes the table locks that a turn needs, without waiting; false: not to be had. */
+extern bool cm_store_try_lock(CmLockInTheWay *lock);
 
 /* The pids that hold a lock on the job's row or its queue row. */
 extern int	cm_store_row_blockers(int64 job_id, int *pids, int max_pids);
@@ -150,7 +161,7 @@ extern CmUnstarted *cm_store_load_expired(int max, int *n);
 extern CmUnstarted *cm_store_take_requests(int max, int *n);
 
 /* Which of these jobs does this database know as unfinished, and at which
- * attempt?  attempt is -1 for a job that is not there at all, 0 for a finished
+ * attempt (pending: at the first)?  attempt is -1 for a job that is not there at all, 0 for a finished
  * one. */
 extern void cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts);
 

@@ -475,7 +475,7 @@ void
 cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts)
 {
 	static CmSql look_up = {
-		"SELECT CASE WHEN q.job_id IS NOT NULL THEN q.attempt WHEN j.id IS NOT NULL THEN 0 ELSE -1 END"
+		"SELECT CASE WHEN q.job_id IS NOT NULL THEN greatest(q.attempt, 1) WHEN j.id IS NOT NULL THEN 0 ELSE -1 END"
 		" FROM unnest($1) WITH ORDINALITY AS w (id, n)"
 		" LEFT JOIN @extschema@.cm_jobs j ON j.id = w.id"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id ORDER BY w.n",

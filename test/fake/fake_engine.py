@@ -481,6 +481,8 @@ class EventStream:
             ("type" not in self.filters or event.get("Type") in self.filters["type"])
             and ("event" not in self.filters or action.split(":")[0] in self.filters["event"])
             and matches_labels(self.filters.get("label", ()), attributes)
+            and ("container" not in self.filters
+                 or event.get("Actor", {}).get("ID") in self.filters["container"])
         )
 
     def send(self, event):
@@ -821,6 +823,9 @@ class Api:
             for event in list(self.state.events):
                 if event.get("timeNano", 0) >= since:
                     stream.send(event)
+        if "until" in request.query and float(request.query["until"]) <= time.time():
+            connection.end_stream()
+            return None
         self.state.event_streams.add(stream)
         return self.forever(stream)
 

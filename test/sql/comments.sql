@@ -23,7 +23,7 @@ WHERE d.refclassid = 'pg_extension'::regclass
     AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'container_manager')
     AND d.deptype = 'e'
     AND d.classid IN ('pg_class'::regclass, 'pg_proc'::regclass)
-    AND pg_describe_object(d.classid, d.objid, d.objsubid) ~ '^\w+ (view )?(public\.)?cm_'
+    AND pg_describe_object(d.classid, d.objid, d.objsubid) ~ '^\w+ (view )?(public\.)?cm_(?!internal)'
     AND length(split_part(obj_description(d.objid, d.classid::regclass::name), '. ', 1)) > 60
 ORDER BY 1;
 

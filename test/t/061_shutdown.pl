@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 CM::Engine->require_engine;
-my $n_real = 12;
+my $n_real = 20;
 my $n_fake = 50;
 my $engine = CM::Engine->start(name => 'e1');
 $engine->import_busybox('busybox:test');
@@ -42,7 +42,7 @@ sub containers_of_real { return $engine->containers(label => 'container-manager.
 # A host that takes connections and answers nothing, in the middle of a launch.
 sub hang
 {
-	$hanging->fault(method => 'POST', path => '/containers/create', hang => 1);
+	$hanging->fault(method => 'POST', path => '/containers/create', hang => 1, times => 1);
 	sql("SELECT cm_submit_job('any:1', 'echo x', name => 'hanging', host => 'hanging')");
 	ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE name = 'hanging'", 'launching'), 'a job is being launched');
 	$hanging->pause;
@@ -136,7 +136,6 @@ ended_right();
 
 # The hanging host comes back: its job is started, and once.
 is(sql("SELECT status FROM cm_jobs WHERE name = 'hanging'"), 'launching', 'the job on the hanging host still waits');
-$hanging->clear_faults;
 $hanging->resume;
 is($node->job_wait(sql("SELECT id FROM cm_jobs WHERE name = 'hanging'")), 'completed', 'and runs when the host is back');
 is_deeply($hanging->state->{started_twice}, [], 'once');
