@@ -18,8 +18,7 @@
 
 /* fmgr.h: the magic block, with name and version where the server has room. */
 #if PG_VERSION_NUM >= 180000
-#define CM_MODULE_MAGIC(name_, version_) \
-	PG_MODULE_MAGIC_EXT(.name = name_, .version = version_)
+#define CM_MODULE_MAGIC(name_, version_) PG_MODULE_MAGIC_EXT(.name = name_, .version = version_)
 #else
 #define CM_MODULE_MAGIC(name_, version_) PG_MODULE_MAGIC
 #endif
@@ -37,8 +36,7 @@
 #if PG_VERSION_NUM >= 170000
 #define cm_create_wait_event_set(n_events) CreateWaitEventSet(NULL, (n_events))
 #else
-#define cm_create_wait_event_set(n_events) \
-	CreateWaitEventSet(TopMemoryContext, (n_events))
+#define cm_create_wait_event_set(n_events) CreateWaitEventSet(TopMemoryContext, (n_events))
 #endif
 
 /*
@@ -47,13 +45,13 @@
  * once per place of use, because asking takes a lock.  May throw.
  */
 #if PG_VERSION_NUM >= 170000
-#define cm_wait_event(name) \
-	({ \
-		static uint32 wait_event_ = 0; \
-\
-		if (wait_event_ == 0) \
+#define cm_wait_event(name)                            \
+	({                                                 \
+		static uint32 wait_event_ = 0;                 \
+                                                       \
+		if (wait_event_ == 0)                          \
 			wait_event_ = WaitEventExtensionNew(name); \
-		wait_event_; \
+		wait_event_;                                   \
 	})
 #else
 #define cm_wait_event(name) PG_WAIT_EXTENSION
@@ -92,11 +90,12 @@
 #else
 #define cm_json_lexer_new(text, n_bytes) \
 	makeJsonLexContextCstringLen((text), (n_bytes), PG_UTF8, true)
-#define cm_json_lexer_free(lexer) \
-	do { \
+#define cm_json_lexer_free(lexer)     \
+	do                                \
+	{                                 \
 		pfree((lexer)->strval->data); \
-		pfree((lexer)->strval); \
-		pfree(lexer); \
+		pfree((lexer)->strval);       \
+		pfree(lexer);                 \
 	} while (0)
 #endif
 
@@ -118,14 +117,10 @@
 #define cm_tablespace_aclcheck(tablespace, role, mode) \
 	object_aclcheck(TableSpaceRelationId, (tablespace), (role), (mode))
 #else
-#define cm_database_ownercheck(database, role) \
-	pg_database_ownercheck((database), (role))
-#define cm_class_ownercheck(relation, role) \
-	pg_class_ownercheck((relation), (role))
-#define cm_extension_ownercheck(extension, role) \
-	pg_extension_ownercheck((extension), (role))
-#define cm_database_aclcheck(database, role, mode) \
-	pg_database_aclcheck((database), (role), (mode))
+#define cm_database_ownercheck(database, role) pg_database_ownercheck((database), (role))
+#define cm_class_ownercheck(relation, role) pg_class_ownercheck((relation), (role))
+#define cm_extension_ownercheck(extension, role) pg_extension_ownercheck((extension), (role))
+#define cm_database_aclcheck(database, role, mode) pg_database_aclcheck((database), (role), (mode))
 #define cm_namespace_aclcheck(namespace_, role, mode) \
 	pg_namespace_aclcheck((namespace_), (role), (mode))
 #define cm_tablespace_aclcheck(tablespace, role, mode) \
@@ -149,10 +144,9 @@
 #if PG_VERSION_NUM >= 170000
 #define cm_restrict_search_path() RestrictSearchPath()
 #else
-#define cm_restrict_search_path() \
-	((void) set_config_option("search_path", "pg_catalog, pg_temp", \
-							  PGC_USERSET, PGC_S_SESSION, \
+#define cm_restrict_search_path()                                                               \
+	((void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, \
 							  GUC_ACTION_SAVE, true, 0, false))
 #endif
 
-#endif							/* CM_COMPAT_H */
+#endif /* CM_COMPAT_H */

@@ -18,47 +18,47 @@
 #include "compat.h"
 #include "docker_json.h"
 
-#define N_ESCAPE_BYTES 6		/* \uXXXX */
+#define N_ESCAPE_BYTES 6 /* \uXXXX */
 
 /* What the first pass learns. */
 typedef struct JsonExtent
 {
-	size_t		n_bytes;		/* after replacing escapes */
-	int			max_values;		/* there are at most so many */
+	size_t n_bytes; /* after replacing escapes */
+	int max_values; /* there are at most so many */
 } JsonExtent;
 
 /* An array or object whose end was not seen yet. */
 typedef struct OpenValue
 {
-	CmJson	   *value;
-	int			first_child;	/* in TreeBuilder.children */
+	CmJson *value;
+	int first_child; /* in TreeBuilder.children */
 } OpenValue;
 
 typedef struct TreeBuilder
 {
-	CmJson	   *values;			/* all of them, in the order of the text */
-	int			n_values;
-	int			max_values;
-	CmJson	  **children;		/* stack: children of the open ones */
-	int			n_children;
-	CmJson	  **items;			/* children of the closed ones */
-	int			n_items;
-	OpenValue	open[CM_JSON_MAX_DEPTH];
-	int			n_open;
-	char	   *name;			/* of the member whose value comes next */
+	CmJson *values; /* all of them, in the order of the text */
+	int n_values;
+	int max_values;
+	CmJson **children; /* stack: children of the open ones */
+	int n_children;
+	CmJson **items; /* children of the closed ones */
+	int n_items;
+	OpenValue open[CM_JSON_MAX_DEPTH];
+	int n_open;
+	char *name; /* of the member whose value comes next */
 } TreeBuilder;
 
 /* Four hex digits, or -1. */
 static int
 read_code_unit(const char *digits, const char *end)
 {
-	int			unit = 0;
+	int unit = 0;
 
 	if (end - digits < 4)
 		return -1;
 	for (int i = 0; i < 4; i++)
 	{
-		char		c = digits[i];
+		char c = digits[i];
 
 		if (c >= '0' && c <= '9')
 			unit = unit * 16 + (c - '0');
@@ -80,8 +80,8 @@ read_code_unit(const char *digits, const char *end)
 static pg_wchar
 read_escape(const char *from, const char *end, int *n_bytes)
 {
-	int			first = -1;
-	int			second = -1;
+	int first = -1;
+	int second = -1;
 
 	*n_bytes = 2;
 	if (end - from < 2 || from[1] != 'u')
@@ -104,8 +104,8 @@ read_escape(const char *from, const char *end, int *n_bytes)
 static char *
 resolve_escape(char *to, const char **from, const char *end)
 {
-	int			n_bytes;
-	pg_wchar	c = read_escape(*from, end, &n_bytes);
+	int n_bytes;
+	pg_wchar c = read_escape(*from, end, &n_bytes);
 
 	n_bytes = Min(n_bytes, end - *from);
 	if (c == 0)
@@ -153,9 +153,9 @@ prepare_text(char *text, size_t n_bytes, JsonExtent *extent, const char **error)
 {
 	const char *from = text;
 	const char *end = text + n_bytes;
-	char	   *to = text;
-	int			depth = 0;
-	bool		in_string = false;
+	char *to = text;
+	int depth = 0;
+	bool in_string = false;
 
 	extent->max_values = 1;
 	while (from < end)
@@ -179,7 +179,7 @@ prepare_text(char *text, size_t n_bytes, JsonExtent *extent, const char **error)
 static CmJson *
 add_value(TreeBuilder *builder, CmJsonKind kind, const char *text)
 {
-	CmJson	   *value;
+	CmJson *value;
 
 	Assert(builder->n_values < builder->max_values);
 	value = &builder->values[builder->n_values++];
@@ -195,7 +195,7 @@ add_value(TreeBuilder *builder, CmJsonKind kind, const char *text)
 static void
 open_value(TreeBuilder *builder, CmJsonKind kind)
 {
-	OpenValue  *open;
+	OpenValue *open;
 
 	Assert(builder->n_open < CM_JSON_MAX_DEPTH);
 	open = &builder->open[builder->n_open];
@@ -207,13 +207,12 @@ open_value(TreeBuilder *builder, CmJsonKind kind)
 static void
 close_value(TreeBuilder *builder)
 {
-	OpenValue  *open = &builder->open[--builder->n_open];
-	CmJson	   *value = open->value;
+	OpenValue *open = &builder->open[--builder->n_open];
+	CmJson *value = open->value;
 
 	value->count = builder->n_children - open->first_child;
 	value->items = builder->items + builder->n_items;
-	memcpy(value->items, builder->children + open->first_child,
-		   value->count * sizeof(CmJson *));
+	memcpy(value->items, builder->children + open->first_child, value->count * sizeof(CmJson *));
 	builder->n_items += value->count;
 	builder->n_children = open->first_child;
 }
@@ -296,7 +295,7 @@ build_tree(char *text, const JsonExtent *extent, const char **error)
 		.scalar = take_scalar,
 	};
 	JsonParseErrorType result;
-	size_t		at;
+	size_t at;
 
 	prepare_builder(&builder, extent->max_values);
 	result = pg_parse_json(lexer, &actions);
@@ -318,9 +317,9 @@ build_tree(char *text, const JsonExtent *extent, const char **error)
 CmJson *
 cm_json_parse(const char *bytes, size_t n_bytes, const char **error)
 {
-	char	   *text;
-	JsonExtent	extent;
-	CmJson	   *root = NULL;
+	char *text;
+	JsonExtent extent;
+	CmJson *root = NULL;
 
 	*error = NULL;
 	if (n_bytes > CM_JSON_MAX_BYTES)
@@ -372,8 +371,8 @@ cm_json_string(const CmJson *value, const char *fallback)
 int64
 cm_json_int(const CmJson *value, int64 fallback)
 {
-	char	   *end;
-	int64		number;
+	char *end;
+	int64 number;
 
 	if (value == NULL || value->kind != CM_JSON_NUMBER)
 		return fallback;
@@ -403,7 +402,7 @@ bool
 cm_json_has_duplicates(const CmJson *object, const char **name)
 {
 	const char **names;
-	bool		found = false;
+	bool found = false;
 
 	if (object == NULL || object->kind != CM_JSON_OBJECT || object->count < 2)
 		return false;

@@ -36,11 +36,11 @@ typedef enum CmJsonKind
  */
 typedef struct CmJson
 {
-	CmJsonKind	kind;
-	const char *name;			/* as a member of an object, else NULL */
-	const char *text;			/* STRING: unescaped; NUMBER: as written;
-								 * BOOL: "true"/"false" */
-	int			count;			/* ARRAY, OBJECT */
+	CmJsonKind kind;
+	const char *name; /* as a member of an object, else NULL */
+	const char *text; /* STRING: unescaped; NUMBER: as written;
+					   * BOOL: "true"/"false" */
+	int count;		  /* ARRAY, OBJECT */
 	struct CmJson **items;
 } CmJson;
 
@@ -68,4 +68,4 @@ extern bool cm_json_has_duplicates(const CmJson *object, const char **name);
 extern void cm_json_append_string(StringInfo to, const char *utf8);
 extern void cm_json_append_words(StringInfo to, int count, const char *const *words);
 
-#endif							/* CM_DOCKER_JSON_H */
+#endif /* CM_DOCKER_JSON_H */

@@ -259,8 +259,8 @@ extern bool cm_engine_next_event(CmHttpRequest *request, CmEvent *event);
  * Does the engine remember, since it was last started, that it created the
  * container?  No: it was restarted since, or much has happened meanwhile.
  */
-extern CmHttpRequest *cm_engine_begin_recall(CmEngine *engine, const char *id,
-											 CmEngineDone on_done, void *arg);
+extern CmHttpRequest *cm_engine_begin_recall(CmEngine *engine, const char *id, CmEngineDone on_done,
+											 void *arg);
 extern bool cm_engine_read_recall(CmHttpRequest *request, bool *remembers, CmFault *fault);
 
 /* The bytes are for a CmLogStream. */

@@ -120,7 +120,8 @@ cm_engine_begin_recall(CmEngine *engine, const char *id, CmEngineDone on_done, v
 	initStringInfo(&query);
 	appendStringInfo(&query, "/events?since=1&until=%lld&filters=", (long long) time(NULL));
 	cm_http_append_escaped(
-		&query, psprintf("{\"type\":[\"container\"],\"event\":[\"create\"],\"container\":[\"%s\"]}", id));
+		&query,
+		psprintf("{\"type\":[\"container\"],\"event\":[\"create\"],\"container\":[\"%s\"]}", id));
 	path = cm_engine_make_path(engine, query.data, "", "");
 	pfree(query.data);
 	return cm_engine_send(engine, &call, path);

@@ -28,12 +28,12 @@
 #define PURGE_STEP_MS 250
 #define OPEN_RETRY_MS 250
 
-CmExecutor	cm_ex;
+CmExecutor cm_ex;
 
 int64
 cm_executor_now_ms(void)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	return (int64) INSTR_TIME_GET_MILLISEC(now);
@@ -64,8 +64,8 @@ earlier(int64 a_ms, int64 b_ms)
 static long
 compute_timeout_ms(int64 next_ms)
 {
-	int64		http_ms = cm_http_timeout_ms(cm_ex.http);
-	int64		wait_ms = Max(next_ms - cm_executor_now_ms(), 0);
+	int64 http_ms = cm_http_timeout_ms(cm_ex.http);
+	int64 wait_ms = Max(next_ms - cm_executor_now_ms(), 0);
 
 	if (http_ms >= 0)
 		wait_ms = Min(wait_ms, http_ms);
@@ -76,11 +76,11 @@ compute_timeout_ms(int64 next_ms)
 static uint32
 wait_for_something(WaitEventSet *set, int64 next_ms)
 {
-	WaitEvent	events[3];
+	WaitEvent events[3];
 	/* Whoever waited in between, for a lock or a standby, has eaten our latch. */
-	uint32		flags = cm_shmem_take_wake_flags();
-	int			n = WaitEventSetWait(set, flags != 0 ? 0 : compute_timeout_ms(next_ms), events, 3,
-									 cm_wait_event("ContainerManagerMain"));
+	uint32 flags = cm_shmem_take_wake_flags();
+	int n = WaitEventSetWait(set, flags != 0 ? 0 : compute_timeout_ms(next_ms), events, 3,
+							 cm_wait_event("ContainerManagerMain"));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -136,8 +136,8 @@ start_executor(void)
 	memset(&cm_ex, 0, sizeof(cm_ex));
 	cm_ex.context = AllocSetContextCreate(TopMemoryContext, "container_manager executor",
 										  ALLOCSET_DEFAULT_SIZES);
-	cm_ex.turn_context = AllocSetContextCreate(cm_ex.context, "container_manager turn",
-											   ALLOCSET_DEFAULT_SIZES);
+	cm_ex.turn_context =
+		AllocSetContextCreate(cm_ex.context, "container_manager turn", ALLOCSET_DEFAULT_SIZES);
 	dlist_init(&cm_ex.hosts);
 	dlist_init(&cm_ex.tasks);
 	dlist_init(&cm_ex.records);
@@ -156,10 +156,10 @@ start_executor(void)
 static void
 purge_hosts(WaitEventSet *set)
 {
-	int64		deadline_ms = cm_executor_now_ms() + PURGE_MS;
+	int64 deadline_ms = cm_executor_now_ms() + PURGE_MS;
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 		cm_task_free(dlist_container(CmTask, node, iter.cur));
 	cm_hosts_begin_purge();
 	while (!cm_hosts_purge_is_done() && cm_executor_now_ms() < deadline_ms)
@@ -176,8 +176,8 @@ purge_hosts(WaitEventSet *set)
 static int64
 take_turn(uint32 wake_flags)
 {
-	bool		has_more;
-	int64		next_ms;
+	bool has_more;
+	int64 next_ms;
 
 	begin_turn();
 	has_more = cm_http_drain(cm_ex.http);
@@ -214,14 +214,14 @@ CmExecutorEnd
 cm_executor_run(void)
 {
 	WaitEventSet *set;
-	int64		next_ms;
+	int64 next_ms;
 
 	start_executor();
 	set = make_wait_set();
 	next_ms = cm_ex.now_ms;
 	while (!cm_ex.is_dropped && cm_guc_enabled)
 	{
-		uint32		wake_flags = wait_for_something(set, next_ms);
+		uint32 wake_flags = wait_for_something(set, next_ms);
 
 		handle_interrupts();
 		next_ms = take_turn(wake_flags);

@@ -31,40 +31,40 @@
 /* What one transaction has done, to be made known after its commit. */
 typedef struct Turn
 {
-	CmPoll		poll;
-	bool		was_polled;
+	CmPoll poll;
+	bool was_polled;
 
 	CmWaitingRecord **batch;
-	CmRecord   *records;
-	int			n_records;
-	CmTask	   *alone;			/* the one task that a careful step is about */
-	int			careful_step;	/* > 0: nothing but this step is done */
+	CmRecord *records;
+	int n_records;
+	CmTask *alone;	  /* the one task that a careful step is about */
+	int careful_step; /* > 0: nothing but this step is done */
 
-	CmTask	  **stored;			/* tasks whose output was stored */
-	int			(*seqs)[2];
-	int			n_stored;
+	CmTask **stored; /* tasks whose output was stored */
+	int (*seqs)[2];
+	int n_stored;
 
-	CmTask	  **detailed;
-	int			n_detailed;
+	CmTask **detailed;
+	int n_detailed;
 
 	CmExecHost **saved_hosts;
-	int			n_saved_hosts;
+	int n_saved_hosts;
 
-	CmHostRow  *host_rows;
-	int			n_host_rows;
-	bool		hosts_loaded;
+	CmHostRow *host_rows;
+	int n_host_rows;
+	bool hosts_loaded;
 
 	CmUnstarted *cancelled;
-	int			n_cancelled;
-	int64	   *ended;			/* jobs that ended without ever starting */
-	int			n_ended;
+	int n_cancelled;
+	int64 *ended; /* jobs that ended without ever starting */
+	int n_ended;
 
-	CmTaken    *taken;
-	int			n_taken;
+	CmTaken *taken;
+	int n_taken;
 
-	int		  **stray_attempts;
+	int **stray_attempts;
 	CmExecHost **stray_hosts;
-	int			n_stray_hosts;
+	int n_stray_hosts;
 } Turn;
 
 /* --- what waits to be recorded --- */
@@ -72,10 +72,10 @@ typedef struct Turn
 void
 cm_db_record(CmTask *task, const CmRecord *record)
 {
-	MemoryContext context = AllocSetContextCreate(cm_ex.context, "container_manager record",
-												  ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(cm_ex.context, "container_manager record", ALLOCSET_SMALL_SIZES);
 	CmWaitingRecord *waiting = MemoryContextAllocZero(context, sizeof(CmWaitingRecord));
-	CmRecord   *kept = &waiting->record;
+	CmRecord *kept = &waiting->record;
 
 	waiting->context = context;
 	waiting->task = task;
@@ -84,7 +84,8 @@ cm_db_record(CmTask *task, const CmRecord *record)
 	kept->error = record->error ? MemoryContextStrdup(context, record->error) : NULL;
 	kept->hint = record->hint ? MemoryContextStrdup(context, record->hint) : NULL;
 	kept->host_name = record->host_name ? MemoryContextStrdup(context, record->host_name) : NULL;
-	kept->container_id = record->container_id ? MemoryContextStrdup(context, record->container_id) : NULL;
+	kept->container_id =
+		record->container_id ? MemoryContextStrdup(context, record->container_id) : NULL;
 	kept->inspect = record->inspect ? MemoryContextStrdup(context, record->inspect) : NULL;
 	dlist_push_tail(&cm_ex.records, &waiting->node);
 	cm_ex.db_wanted = true;
@@ -102,7 +103,7 @@ cm_db_forget_task(CmTask *task)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.records)
+	dlist_foreach_modify (iter, &cm_ex.records)
 	{
 		CmWaitingRecord *waiting = dlist_container(CmWaitingRecord, node, iter.cur);
 
@@ -132,10 +133,10 @@ step_hosts(Turn *turn)
 static int
 count_nodes(dlist_head *list)
 {
-	dlist_iter	iter;
-	int			n = 0;
+	dlist_iter iter;
+	int n = 0;
 
-	dlist_foreach(iter, list)
+	dlist_foreach (iter, list)
 		n++;
 	return n;
 }
@@ -176,22 +177,22 @@ is_log_flush_due(const CmTask *task)
 	if (!cm_logs_are_waiting(task) || !may_store(task))
 		return false;
 	return task->is_ending || logs->drop_stored ||
-		cm_ex.now_ms - logs->waiting_since_ms >= CM_LOG_FLUSH_MS ||
-		(logs->bytes[0].data != NULL &&
-		 logs->bytes[0].len + logs->bytes[1].len >= CM_LOG_FLUSH_BYTES);
+		   cm_ex.now_ms - logs->waiting_since_ms >= CM_LOG_FLUSH_MS ||
+		   (logs->bytes[0].data != NULL &&
+			logs->bytes[0].len + logs->bytes[1].len >= CM_LOG_FLUSH_BYTES);
 }
 
 static void
 step_logs(Turn *turn)
 {
-	int			n = count_nodes(&cm_ex.tasks);
-	dlist_iter	iter;
+	int n = count_nodes(&cm_ex.tasks);
+	dlist_iter iter;
 
 	turn->stored = palloc(sizeof(CmTask *) * Max(n, 1));
 	turn->seqs = palloc(sizeof(*turn->seqs) * Max(n, 1));
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (!is_log_flush_due(task))
 			continue;
@@ -224,23 +225,26 @@ may_record(const Turn *turn, const CmWaitingRecord *waiting)
 {
 	const CmTask *task = waiting->task;
 
-	return !cm_lifecycle_is_terminal(waiting->record.state) ||
-		!cm_logs_are_waiting(task) || was_stored(turn, task);
+	return !cm_lifecycle_is_terminal(waiting->record.state) || !cm_logs_are_waiting(task) ||
+		   was_stored(turn, task);
 }
 
 static void
 check_publishing(void)
 {
-	bool		is_first = cm_ex.publish_check_ms == 0;
-	bool		may;
+	bool is_first = cm_ex.publish_check_ms == 0;
+	bool may;
 
 	if (cm_ex.now_ms < cm_ex.publish_check_ms)
 		return;
 	may = cm_store_may_publish();
 	if (!may && (cm_store_is_publishing || is_first))
-		ereport(WARNING,
-				(errmsg("container_manager: the server's queue of notifications is nearly full; job status is not notified for now"),
-				 errhint("A session that listens does not read, or sits in a transaction. cm_job_events has every transition.")));
+		ereport(
+			WARNING,
+			(errmsg(
+				 "container_manager: the server's queue of notifications is nearly full; job status is not notified for now"),
+			 errhint(
+				 "A session that listens does not read, or sits in a transaction. cm_job_events has every transition.")));
 	cm_store_is_publishing = may;
 	cm_ex.publish_check_ms = cm_ex.now_ms + PUBLISH_CHECK_MS;
 }
@@ -248,12 +252,12 @@ check_publishing(void)
 static void
 step_records(Turn *turn)
 {
-	int			max = cm_ex.careful_turns > 0 ? 1 : MAX_BATCH;
-	dlist_iter	iter;
+	int max = cm_ex.careful_turns > 0 ? 1 : MAX_BATCH;
+	dlist_iter iter;
 
 	turn->batch = palloc(sizeof(CmWaitingRecord *) * max);
 	turn->records = palloc(sizeof(CmRecord) * max);
-	dlist_foreach(iter, &cm_ex.records)
+	dlist_foreach (iter, &cm_ex.records)
 	{
 		CmWaitingRecord *waiting = dlist_container(CmWaitingRecord, node, iter.cur);
 
@@ -278,12 +282,12 @@ step_records(Turn *turn)
 static void
 step_details(Turn *turn)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	turn->detailed = palloc(sizeof(CmTask *) * Max(count_nodes(&cm_ex.tasks), 1));
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (!task->detail_changed || task->is_recorded)
 			continue;
@@ -295,11 +299,11 @@ step_details(Turn *turn)
 static void
 step_host_states(Turn *turn)
 {
-	int			n = count_nodes(&cm_ex.hosts);
-	dlist_iter	iter;
+	int n = count_nodes(&cm_ex.hosts);
+	dlist_iter iter;
 
 	turn->saved_hosts = palloc(sizeof(CmExecHost *) * Max(n, 1));
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 		CmHostState state = {0};
@@ -325,8 +329,8 @@ static void
 end_unstarted(Turn *turn, const CmUnstarted *jobs, int n, CmState state, CmReason reason,
 			  const char *error)
 {
-	CmRecord   *records = palloc0(sizeof(CmRecord) * Max(n, 1));
-	int			n_records = 0;
+	CmRecord *records = palloc0(sizeof(CmRecord) * Max(n, 1));
+	int n_records = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -341,8 +345,8 @@ end_unstarted(Turn *turn, const CmUnstarted *jobs, int n, CmState state, CmReaso
 		return;
 	check_publishing();
 	cm_store_record(records, n_records);
-	turn->ended = turn->ended ? repalloc(turn->ended, sizeof(int64) * (turn->n_ended + n_records)) :
-		palloc(sizeof(int64) * n_records);
+	turn->ended = turn->ended ? repalloc(turn->ended, sizeof(int64) * (turn->n_ended + n_records))
+							  : palloc(sizeof(int64) * n_records);
 	for (int i = 0; i < n_records; i++)
 		turn->ended[turn->n_ended++] = records[i].job_id;
 }
@@ -361,7 +365,7 @@ static void
 step_expired(Turn *turn)
 {
 	CmUnstarted *expired;
-	int			n;
+	int n;
 
 	if (!turn->poll.has_expired)
 		return;
@@ -391,9 +395,9 @@ count_freed_slots(const Turn *turn, CmCandidate *candidates, int n)
 static void
 step_claim(Turn *turn)
 {
-	CmLimits	limits = cm_guc_limits();
+	CmLimits limits = cm_guc_limits();
 	CmCandidate *candidates;
-	int			n;
+	int n;
 
 	if (turn->poll.has_due)
 		cm_store_promote_due();
@@ -408,15 +412,15 @@ step_claim(Turn *turn)
 static void
 step_strays(Turn *turn)
 {
-	int			n = count_nodes(&cm_ex.hosts);
-	dlist_iter	iter;
+	int n = count_nodes(&cm_ex.hosts);
+	dlist_iter iter;
 
 	turn->stray_attempts = palloc(sizeof(int *) * Max(n, 1));
 	turn->stray_hosts = palloc(sizeof(CmExecHost *) * Max(n, 1));
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
-		int64	   *ids;
+		int64 *ids;
 
 		if (!host->strays_are_new || host->n_strays == 0 || host->phase != CM_HOST_READY)
 			continue;
@@ -429,13 +433,12 @@ step_strays(Turn *turn)
 	}
 }
 
-typedef void (*TurnStep) (Turn *turn);
+typedef void (*TurnStep)(Turn *turn);
 
 /* Output before ends, ends before claims: a freed slot is used at once. */
-static const TurnStep steps[] = {
-	step_poll, step_hosts, step_details, step_logs, step_records, step_host_states,
-	step_requests, step_expired, step_claim, step_strays
-};
+static const TurnStep steps[] = {step_poll,	   step_hosts,		 step_details,	step_logs,
+								 step_records, step_host_states, step_requests, step_expired,
+								 step_claim,   step_strays};
 
 /* --- after the commit --- */
 
@@ -443,8 +446,8 @@ static const TurnStep steps[] = {
 static void
 forget_gone(Turn *turn, int i)
 {
-	int64		job_id = turn->records[i].job_id;
-	CmTask	   *task = turn->batch[i]->task;
+	int64 job_id = turn->records[i].job_id;
+	CmTask *task = turn->batch[i]->task;
 
 	ereport(LOG, (errmsg("container_manager: job %lld is not in the queue any more",
 						 (long long) job_id)));
@@ -458,7 +461,7 @@ forget_gone(Turn *turn, int i)
 static void
 apply_record(CmWaitingRecord *waiting, const CmRecord *record)
 {
-	CmTask	   *task = waiting->task;
+	CmTask *task = waiting->task;
 
 	drop_record(waiting);
 	note_stored(task);
@@ -470,8 +473,8 @@ apply_record(CmWaitingRecord *waiting, const CmRecord *record)
 static void
 apply_records(Turn *turn)
 {
-	int64	   *ended = palloc(sizeof(int64) * (turn->n_records + turn->n_ended + 1));
-	int			n_ended = 0;
+	int64 *ended = palloc(sizeof(int64) * (turn->n_records + turn->n_ended + 1));
+	int n_ended = 0;
 
 	for (int i = 0; i < turn->n_records; i++)
 	{
@@ -495,7 +498,7 @@ apply_records(Turn *turn)
 static void
 apply_poll(Turn *turn)
 {
-	int64		us;
+	int64 us;
 
 	if (!turn->was_polled)
 		return;
@@ -516,7 +519,7 @@ apply_cancels(Turn *turn)
 {
 	for (int i = 0; i < turn->n_cancelled; i++)
 	{
-		CmTask	   *task = NULL;
+		CmTask *task = NULL;
 
 		if (turn->cancelled[i].attempt != 0)
 			task = cm_task_find(turn->cancelled[i].job_id, turn->cancelled[i].attempt);
@@ -530,7 +533,7 @@ apply_cancels(Turn *turn)
 static bool
 has_free_slot(void)
 {
-	int			n;
+	int n;
 	CmCandidate *candidates = cm_hosts_candidates(&n);
 
 	for (int i = 0; i < n; i++)
@@ -606,14 +609,14 @@ begin_work(void)
 static int64
 find_locked_job(const Turn *turn)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	for (int i = 0; i < turn->n_records; i++)
 		if (!turn->records[i].done && !turn->records[i].gone)
 			return turn->records[i].job_id;
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->is_locked_out)
 			return task->spec.job_id;
@@ -624,8 +627,8 @@ find_locked_job(const Turn *turn)
 static void
 note_row_blockers(const Turn *turn)
 {
-	int64		job_id = find_locked_job(turn);
-	int			pids[CM_MAX_BLOCKERS] = {0};
+	int64 job_id = find_locked_job(turn);
+	int pids[CM_MAX_BLOCKERS] = {0};
 
 	if (job_id == 0)
 		cm_shmem_note_blockers(NULL, NULL, 0);
@@ -637,12 +640,12 @@ note_row_blockers(const Turn *turn)
 static bool
 run_steps(Turn *turn, int first, int last)
 {
-	bool		may_work = begin_work();
+	bool may_work = begin_work();
 
 	if (may_work)
 	{
 		for (int i = first; i <= last; i++)
-			steps[i] (turn);
+			steps[i](turn);
 		note_row_blockers(turn);
 	}
 	cm_store_commit();
@@ -656,7 +659,7 @@ run_steps(Turn *turn, int first, int last)
 static void
 simplify_failed_record(const Turn *turn, int sqlstate)
 {
-	int			class = ERRCODE_TO_CATEGORY(sqlstate);
+	int class = ERRCODE_TO_CATEGORY(sqlstate);
 
 	if (cm_ex.careful_turns == 0 || turn->n_records != 1 ||
 		(class != ERRCODE_DATA_EXCEPTION && class != ERRCODE_PROGRAM_LIMIT_EXCEEDED))
@@ -675,8 +678,8 @@ simplify_failed_record(const Turn *turn, int sqlstate)
 static void
 choose_retry_time(Turn *turn)
 {
-	CmTask	   *task = turn->alone;
-	int64	   *not_before_ms = &cm_ex.db_not_before_ms;
+	CmTask *task = turn->alone;
+	int64 *not_before_ms = &cm_ex.db_not_before_ms;
 
 	if (task != NULL)
 	{
@@ -691,7 +694,7 @@ choose_retry_time(Turn *turn)
 static void
 note_db_error(Turn *turn, MemoryContext context)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
@@ -732,14 +735,14 @@ try_steps(Turn *turn, int first, int last)
 static void
 run_carefully(void)
 {
-	CmPoll		poll = {0};
-	bool		was_polled = false;
-	bool		failed = false;
+	CmPoll poll = {0};
+	bool was_polled = false;
+	bool failed = false;
 
 	StaticAssertStmt(lengthof(steps) <= CM_MAX_DB_STEPS, "too many steps");
 	for (int i = 0; i < lengthof(steps); i++)
 	{
-		Turn	   *turn = palloc0(sizeof(Turn));
+		Turn *turn = palloc0(sizeof(Turn));
 
 		if (cm_ex.now_ms < cm_ex.step_not_before_ms[i])
 		{
@@ -781,11 +784,11 @@ count_turn(uint32 wake_flags)
 static bool
 is_suspect_due(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (is_suspect(task) && may_store(task))
 			return true;
@@ -806,7 +809,7 @@ cm_db_turn(uint32 wake_flags)
 		run_carefully();
 	else
 	{
-		Turn	   *turn = palloc0(sizeof(Turn));
+		Turn *turn = palloc0(sizeof(Turn));
 
 		if (try_steps(turn, 0, lengthof(steps) - 1))
 		{
@@ -822,10 +825,10 @@ cm_db_turn(uint32 wake_flags)
 static int64
 get_records_ms(void)
 {
-	int64		next_ms = 0;
-	dlist_iter	iter;
+	int64 next_ms = 0;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.records)
+	dlist_foreach (iter, &cm_ex.records)
 	{
 		CmWaitingRecord *waiting = dlist_container(CmWaitingRecord, node, iter.cur);
 
@@ -840,12 +843,12 @@ get_records_ms(void)
 static int64
 get_log_flush_ms(void)
 {
-	int64		next_ms = 0;
-	dlist_iter	iter;
+	int64 next_ms = 0;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (is_log_flush_due(task))
 			return cm_ex.now_ms;
@@ -867,7 +870,7 @@ earlier(int64 a_ms, int64 b_ms)
 int64
 cm_db_next_ms(void)
 {
-	int64		next_ms = cm_ex.next_poll_ms;
+	int64 next_ms = cm_ex.next_poll_ms;
 
 	if (cm_ex.db_wanted || (cm_ex.slots_changed && cm_ex.has_ready))
 		next_ms = cm_ex.now_ms;
@@ -883,7 +886,7 @@ cm_db_next_ms(void)
 static void
 give_up_taken(const CmTaken *taken)
 {
-	CmRecord	record = {0};
+	CmRecord record = {0};
 
 	record.job_id = taken->spec.job_id;
 	record.attempt = taken->spec.attempt;
@@ -900,9 +903,9 @@ give_up_taken(const CmTaken *taken)
 static void
 load_taken(void)
 {
-	CmLimits	limits = cm_guc_limits();
-	CmTaken    *taken;
-	int			n;
+	CmLimits limits = cm_guc_limits();
+	CmTaken *taken;
+	int n;
 
 	taken = cm_store_load_taken(&limits, &n);
 	for (int i = 0; i < n; i++)
@@ -930,8 +933,8 @@ cm_db_open(void)
 	opening = cm_store_open(&cm_ex.identity, &cm_ex.extension, &lock);
 	if (opening == CM_STORE_OPEN)
 	{
-		int			n;
-		CmHostRow  *rows = cm_store_load_hosts(&n);
+		int n;
+		CmHostRow *rows = cm_store_load_hosts(&n);
 
 		cm_hosts_apply_rows(rows, n);
 		load_taken();

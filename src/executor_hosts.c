@@ -40,9 +40,9 @@ static void begin_list(CmExecHost *host);
 CmExecHost *
 cm_hosts_find(int id)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
@@ -58,16 +58,16 @@ static void tell_tasks_host_lost(CmExecHost *host);
 static void
 set_engine(CmExecHost *host, const char *connection_string)
 {
-	char		error[256];
-	char		hint[256];
+	char error[256];
+	char hint[256];
 
 	memset(&host->engine, 0, sizeof(host->engine));
 	host->engine.http = cm_ex.http;
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
 	host->connection_string = MemoryContextStrdup(host->context, connection_string);
-	host->is_addressed = cm_endpoint_parse(connection_string, &host->engine.endpoint,
-										   error, sizeof(error), hint, sizeof(hint));
+	host->is_addressed = cm_endpoint_parse(connection_string, &host->engine.endpoint, error,
+										   sizeof(error), hint, sizeof(hint));
 	/* The table's trigger refuses such, but triggers can be turned off. */
 	if (!host->is_addressed)
 		note_state(host, error, hint);
@@ -76,8 +76,8 @@ set_engine(CmExecHost *host, const char *connection_string)
 static CmExecHost *
 add_host(const CmHostRow *row)
 {
-	MemoryContext context = AllocSetContextCreate(cm_ex.context, "container_manager host",
-												  ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(cm_ex.context, "container_manager host", ALLOCSET_SMALL_SIZES);
 	CmExecHost *host = MemoryContextAllocZero(context, sizeof(CmExecHost));
 
 	host->context = context;
@@ -126,18 +126,18 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 void
 cm_hosts_free_all(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 		free(dlist_container(CmExecHost, node, iter.cur)->strays);
 }
 
 static bool
 has_tasks(const CmExecHost *host)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 		if (dlist_container(CmTask, node, iter.cur)->host == host)
 			return true;
 	return false;
@@ -157,7 +157,7 @@ cm_hosts_apply_rows(const CmHostRow *rows, int n)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.hosts)
+	dlist_foreach_modify (iter, &cm_ex.hosts)
 		dlist_container(CmExecHost, node, iter.cur)->is_configured = false;
 	for (int i = 0; i < n; i++)
 	{
@@ -165,7 +165,7 @@ cm_hosts_apply_rows(const CmHostRow *rows, int n)
 
 		apply_row(host ? host : add_host(&rows[i]), &rows[i]);
 	}
-	dlist_foreach_modify(iter, &cm_ex.hosts)
+	dlist_foreach_modify (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
@@ -179,27 +179,27 @@ CmCandidate *
 cm_hosts_candidates(int *n)
 {
 	CmCandidate *candidates;
-	dlist_iter	iter;
-	int			size = 0;
+	dlist_iter iter;
+	int size = 0;
 
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 		size++;
 	candidates = palloc0(sizeof(CmCandidate) * Max(size, 1));
 	*n = 0;
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 		CmCandidate *candidate = &candidates[(*n)++];
-		dlist_iter	task_iter;
+		dlist_iter task_iter;
 
 		candidate->host_id = host->id;
-		candidate->can_take = host->is_configured && host->is_active &&
-			host->phase == CM_HOST_READY;
+		candidate->can_take =
+			host->is_configured && host->is_active && host->phase == CM_HOST_READY;
 		candidate->slots = host->slots;
 		candidate->weight = host->weight;
-		dlist_foreach(task_iter, &cm_ex.tasks)
+		dlist_foreach (task_iter, &cm_ex.tasks)
 		{
-			CmTask	   *task = dlist_container(CmTask, node, task_iter.cur);
+			CmTask *task = dlist_container(CmTask, node, task_iter.cur);
 
 			if (task->host == host && !task->is_recorded)
 				candidate->used++;
@@ -227,9 +227,9 @@ tell_tasks_host_lost(CmExecHost *host)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->host == host)
 			cm_task_note_host_lost(task);
@@ -246,13 +246,13 @@ lose_host(CmExecHost *host, const char *error, const char *hint)
 	{
 		host->away_since = GetCurrentTimestamp();
 		host->connection++;
-		ereport(LOG, (errmsg("container_manager: host \"%s\" does not answer: %s",
-							 host->name, error)));
+		ereport(LOG,
+				(errmsg("container_manager: host \"%s\" does not answer: %s", host->name, error)));
 	}
 	host->phase = CM_HOST_AWAY;
-	host->next_ms = cm_ex.now_ms +
-		cm_backoff_delay_ms(++host->failures, RETRY_BASE_MS, RETRY_MAX_MS,
-							pg_prng_double(&pg_global_prng_state));
+	host->next_ms =
+		cm_ex.now_ms + cm_backoff_delay_ms(++host->failures, RETRY_BASE_MS, RETRY_MAX_MS,
+										   pg_prng_double(&pg_global_prng_state));
 	tell_tasks_host_lost(host);
 }
 
@@ -270,7 +270,7 @@ lose_host_by_fault(CmExecHost *host, CmHttpRequest *request, const CmFault *faul
 static void
 become_ready(CmExecHost *host)
 {
-	bool		was_away = host->away_since != 0;
+	bool was_away = host->away_since != 0;
 
 	host->phase = CM_HOST_READY;
 	host->failures = 0;
@@ -290,15 +290,15 @@ static void
 take_events(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
-	CmEvent		event;
+	CmEvent event;
 
 	if (cm_http_status(request) != 200)
-		return;					/* an error message; its end comes soon */
+		return; /* an error message; its end comes soon */
 	if (host->phase == CM_HOST_SUBSCRIBING)
 		begin_list(host);
 	while (cm_engine_next_event(request, &event))
 	{
-		CmTask	   *task = cm_task_find(event.job_id, event.attempt);
+		CmTask *task = cm_task_find(event.job_id, event.attempt);
 
 		if (task != NULL && task->host == host)
 			cm_task_note_event(task, &event);
@@ -309,8 +309,8 @@ static void
 note_events_ended(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
-	CmFault		fault;
-	bool		was_ready = host->phase == CM_HOST_READY;
+	CmFault fault;
+	bool was_ready = host->phase == CM_HOST_READY;
 
 	host->events = NULL;
 	if (cm_engine_read_stream_end(request, &fault))
@@ -325,8 +325,8 @@ static void
 begin_events(CmExecHost *host)
 {
 	host->phase = CM_HOST_SUBSCRIBING;
-	host->events = cm_engine_begin_events(&host->engine, &cm_ex.identity,
-										  take_events, note_events_ended, host);
+	host->events = cm_engine_begin_events(&host->engine, &cm_ex.identity, take_events,
+										  note_events_ended, host);
 	/* It must answer in good time, though the stream itself never ends. */
 	host->next_ms = cm_ex.now_ms + ASK_TIMEOUT_MS;
 }
@@ -338,7 +338,7 @@ note_info(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
 	CmEngineInfo info;
-	CmFault		fault;
+	CmFault fault;
 
 	host->request = NULL;
 	if (!cm_engine_read_info(request, &info, &fault))
@@ -356,8 +356,8 @@ static void
 note_version(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
-	CmVersion	version;
-	CmFault		fault;
+	CmVersion version;
+	CmFault fault;
 
 	host->request = NULL;
 	if (!cm_engine_read_version(request, &host->engine, &version, &fault))
@@ -397,12 +397,12 @@ find_stray(CmStray *strays, int n, const char *id)
 static void
 keep_strays(CmExecHost *host, const CmListed *listed, int n)
 {
-	CmStray    *kept = n > 0 ? malloc(sizeof(CmStray) * n) : NULL;
-	int			n_kept = 0;
+	CmStray *kept = n > 0 ? malloc(sizeof(CmStray) * n) : NULL;
+	int n_kept = 0;
 
 	for (int i = 0; kept != NULL && i < n; i++)
 	{
-		CmStray    *before;
+		CmStray *before;
 
 		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0 ||
 			cm_task_find(listed[i].labels.job_id, listed[i].labels.attempt) != NULL)
@@ -440,9 +440,9 @@ static void
 note_list(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
-	CmListed   *listed;
-	CmFault		fault;
-	int			n;
+	CmListed *listed;
+	CmFault fault;
+	int n;
 	dlist_mutable_iter iter;
 
 	host->request = NULL;
@@ -456,9 +456,9 @@ note_list(CmHttpRequest *request, void *arg)
 	if (host->phase != CM_HOST_READY)
 		become_ready(host);
 	keep_strays(host, listed, n);
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->host == host)
 			cm_task_note_listed(task, find_listed(listed, n, task));
@@ -490,9 +490,9 @@ end_pull(CmPullUnderWay *pull, bool is_there, const char *error)
 	dlist_mutable_iter iter;
 
 	dlist_delete(&pull->node);
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->pull != pull)
 			continue;
@@ -507,8 +507,8 @@ static void
 note_image(CmHttpRequest *request, void *arg)
 {
 	CmPullUnderWay *pull = arg;
-	CmFault		fault;
-	bool		is_there = cm_engine_read_image(request, &fault);
+	CmFault fault;
+	bool is_there = cm_engine_read_image(request, &fault);
 
 	pull->request = NULL;
 	cm_http_finish(request);
@@ -518,11 +518,11 @@ note_image(CmHttpRequest *request, void *arg)
 static void
 tell_progress(CmPullUnderWay *pull)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->pull == pull)
 			cm_task_set_detail(task, pull->pull.progress);
@@ -545,8 +545,8 @@ static void
 note_pull_ended(CmHttpRequest *request, void *arg)
 {
 	CmPullUnderWay *pull = arg;
-	CmFault		fault;
-	bool		is_good = cm_engine_read_stream_end(request, &fault);
+	CmFault fault;
+	bool is_good = cm_engine_read_stream_end(request, &fault);
 
 	if (is_good)
 		cm_engine_read_pull_progress(request, &pull->pull);
@@ -568,10 +568,10 @@ void
 cm_host_pull(CmExecHost *host, CmTask *task)
 {
 	CmPullUnderWay *pull;
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	cm_task_set_detail(task, "pulling");
-	dlist_foreach(iter, &host->pulls)
+	dlist_foreach (iter, &host->pulls)
 	{
 		pull = dlist_container(CmPullUnderWay, node, iter.cur);
 		if (strcmp(pull->image, task->spec.image) == 0)
@@ -586,8 +586,8 @@ cm_host_pull(CmExecHost *host, CmTask *task)
 	pull->last_progress_ms = cm_ex.now_ms;
 	dlist_push_tail(&host->pulls, &pull->node);
 	task->pull = pull;
-	pull->request = cm_engine_begin_pull(&host->engine, pull->image,
-										 take_pull_progress, note_pull_ended, pull);
+	pull->request =
+		cm_engine_begin_pull(&host->engine, pull->image, take_pull_progress, note_pull_ended, pull);
 	cm_ex.counters.http_requests++;
 }
 
@@ -596,12 +596,12 @@ void
 cm_host_leave_pull(CmTask *task)
 {
 	CmPullUnderWay *pull = task->pull;
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	task->pull = NULL;
 	if (pull == NULL)
 		return;
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 		if (dlist_container(CmTask, node, iter.cur)->pull == pull)
 			return;
 	if (pull->request != NULL)
@@ -616,7 +616,7 @@ end_stalled_pulls(CmExecHost *host)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &host->pulls)
+	dlist_foreach_modify (iter, &host->pulls)
 	{
 		CmPullUnderWay *pull = dlist_container(CmPullUnderWay, node, iter.cur);
 
@@ -661,10 +661,10 @@ tick_host(CmExecHost *host)
 int64
 cm_hosts_tick(void)
 {
-	int64		next_ms = 0;
+	int64 next_ms = 0;
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.hosts)
+	dlist_foreach_modify (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
@@ -680,7 +680,7 @@ cm_hosts_tick(void)
 static void
 note_stray_removed(CmHttpRequest *request, void *arg)
 {
-	CmFault		fault;
+	CmFault fault;
 
 	if (!cm_engine_read_remove(request, &fault))
 		ereport(LOG, (errmsg("container_manager: could not remove a leftover container: %s",
@@ -691,10 +691,12 @@ note_stray_removed(CmHttpRequest *request, void *arg)
 static void
 remove_stray(CmExecHost *host, const CmStray *stray)
 {
-	ereport(LOG, (errmsg("container_manager: removing leftover container of job %lld, attempt %d, on host \"%s\"",
-						 (long long) stray->job_id, stray->attempt, host->name)));
-	cm_engine_begin_remove(&host->engine, stray->id, stray->is_running,
-						   note_stray_removed, host);
+	ereport(
+		LOG,
+		(errmsg(
+			"container_manager: removing leftover container of job %lld, attempt %d, on host \"%s\"",
+			(long long) stray->job_id, stray->attempt, host->name)));
+	cm_engine_begin_remove(&host->engine, stray->id, stray->is_running, note_stray_removed, host);
 	cm_ex.counters.http_requests++;
 }
 
@@ -708,15 +710,17 @@ judge_stray(CmExecHost *host, CmStray *stray, int attempt)
 		return true;
 	}
 	if (attempt > 0)
-		return false;			/* of a job under way: its task will see it */
+		return false; /* of a job under way: its task will see it */
 	if (stray->is_running)
 	{
 		if (!stray->is_known)
-			ereport(WARNING,
-					(errmsg("container of an unknown job %lld runs on host \"%s\"",
-							(long long) stray->job_id, host->name),
-					 errdetail("Container %s bears this database's epoch, but there is no such job.", stray->id),
-					 errhint("Stop it by hand when it is not wanted; it is then removed.")));
+			ereport(
+				WARNING,
+				(errmsg("container of an unknown job %lld runs on host \"%s\"",
+						(long long) stray->job_id, host->name),
+				 errdetail("Container %s bears this database's epoch, but there is no such job.",
+						   stray->id),
+				 errhint("Stop it by hand when it is not wanted; it is then removed.")));
 		stray->is_known = true;
 		return false;
 	}
@@ -729,11 +733,11 @@ judge_stray(CmExecHost *host, CmStray *stray, int attempt)
 void
 cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < host->n_strays; i++)
 	{
-		CmStray		stray = host->strays[i];
+		CmStray stray = host->strays[i];
 
 		if (!judge_stray(host, &stray, attempts[i]))
 			host->strays[n++] = stray;
@@ -761,7 +765,7 @@ static void
 note_purge_removed(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
-	CmFault		fault;
+	CmFault fault;
 
 	(void) cm_engine_read_remove(request, &fault);
 	cm_http_finish(request);
@@ -773,9 +777,9 @@ static void
 note_purge_list(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
-	CmListed   *listed;
-	CmFault		fault;
-	int			n;
+	CmListed *listed;
+	CmFault fault;
+	int n;
 
 	host->request = NULL;
 	host->phase = CM_HOST_AWAY;
@@ -794,10 +798,12 @@ note_purge_list(CmHttpRequest *request, void *arg)
 void
 cm_hosts_begin_purge(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	ereport(LOG, (errmsg("container_manager: the extension was dropped; its containers are being removed")));
-	dlist_foreach(iter, &cm_ex.hosts)
+	ereport(
+		LOG,
+		(errmsg("container_manager: the extension was dropped; its containers are being removed")));
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
@@ -813,10 +819,10 @@ cm_hosts_begin_purge(void)
 bool
 cm_hosts_purge_is_done(void)
 {
-	bool		is_done = true;
-	dlist_iter	iter;
+	bool is_done = true;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
@@ -833,15 +839,16 @@ cm_hosts_purge_is_done(void)
 void
 cm_hosts_warn_of_unpurged(void)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.hosts)
+	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
 		if (!host->is_purged || host->phase != CM_HOST_AWAY)
 			ereport(WARNING,
-					(errmsg("containers of the dropped extension may be left on host \"%s\"", host->name),
+					(errmsg("containers of the dropped extension may be left on host \"%s\"",
+							host->name),
 					 errdetail("It did not answer in time."),
 					 errhint("There, \"docker ps --all --filter label=%s=%s\" shows them.",
 							 CM_LABEL_EPOCH, cm_ex.identity.epoch)));

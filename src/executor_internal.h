@@ -42,72 +42,72 @@
 
 typedef enum CmHostPhase
 {
-	CM_HOST_AWAY,				/* not connected; next try at next_ms */
-	CM_HOST_ASKING,				/* GET /version, then /info, is under way */
-	CM_HOST_SUBSCRIBING,		/* the event stream is being opened */
-	CM_HOST_LISTING,			/* the first full list is under way */
+	CM_HOST_AWAY,		 /* not connected; next try at next_ms */
+	CM_HOST_ASKING,		 /* GET /version, then /info, is under way */
+	CM_HOST_SUBSCRIBING, /* the event stream is being opened */
+	CM_HOST_LISTING,	 /* the first full list is under way */
 	CM_HOST_READY
 } CmHostPhase;
 
 /* A container that no task claims, as last listed. */
 typedef struct CmStray
 {
-	char		id[CM_CONTAINER_ID_LEN + 1];
-	int64		job_id;
-	int			attempt;
-	bool		is_running;
-	bool		is_known;		/* looked up, and left alone */
-	int64		seen_since_ms;
+	char id[CM_CONTAINER_ID_LEN + 1];
+	int64 job_id;
+	int attempt;
+	bool is_running;
+	bool is_known; /* looked up, and left alone */
+	int64 seen_since_ms;
 } CmStray;
 
 /* A pull that tasks wait for. */
 typedef struct CmPullUnderWay
 {
-	dlist_node	node;
+	dlist_node node;
 	struct CmExecHost *host;
-	char	   *image;
+	char *image;
 	CmHttpRequest *request;
-	CmPull		pull;
-	int64		last_progress_ms;
+	CmPull pull;
+	int64 last_progress_ms;
 } CmPullUnderWay;
 
 typedef struct CmExecHost
 {
-	dlist_node	node;
+	dlist_node node;
 	MemoryContext context;
-	int			id;
-	char	   *name;
-	char	   *connection_string;
-	CmEngine	engine;
-	bool		is_addressed;	/* its connection string is one */
-	bool		is_configured;	/* its row is there */
-	bool		is_active;
-	int			slots;
-	int			weight;
-	bool		auto_pull_images;
+	int id;
+	char *name;
+	char *connection_string;
+	CmEngine engine;
+	bool is_addressed;	/* its connection string is one */
+	bool is_configured; /* its row is there */
+	bool is_active;
+	int slots;
+	int weight;
+	bool auto_pull_images;
 
 	CmHostPhase phase;
-	CmHttpRequest *request;		/* version, info or list */
+	CmHttpRequest *request; /* version, info or list */
 	CmHttpRequest *events;
-	int64		list_begun_ms;
-	int64		next_ms;		/* next try, or next list */
-	int			failures;
-	int			connection;		/* counts connections lost */
-	TimestampTz away_since;		/* 0: it is there */
+	int64 list_begun_ms;
+	int64 next_ms; /* next try, or next list */
+	int failures;
+	int connection;			/* counts connections lost */
+	TimestampTz away_since; /* 0: it is there */
 
-	bool		state_changed;	/* what follows is to be recorded */
-	char		engine_version[64];
-	int			cpus;
-	int64		memory_bytes;
-	char		error[512];
-	char		hint[512];
+	bool state_changed; /* what follows is to be recorded */
+	char engine_version[64];
+	int cpus;
+	int64 memory_bytes;
+	char error[512];
+	char hint[512];
 
-	int			n_starting;		/* tasks that hold one of its start slots */
-	dlist_head	pulls;
-	CmStray    *strays;
-	int			n_strays;
-	bool		strays_are_new; /* not looked up since the last list */
-	bool		is_purged;		/* nothing of ours was left at the last look */
+	int n_starting; /* tasks that hold one of its start slots */
+	dlist_head pulls;
+	CmStray *strays;
+	int n_strays;
+	bool strays_are_new; /* not looked up since the last list */
+	bool is_purged;		 /* nothing of ours was left at the last look */
 } CmExecHost;
 
 /* --- tasks --- */
@@ -116,102 +116,102 @@ typedef struct CmExecHost
 typedef struct CmTaskLogs
 {
 	/* what is stored or about to be */
-	int64		n_records;
-	int64		hash;			/* over all of them */
-	int64		n_bytes;
-	int			seq[2];			/* next chunk per stream */
-	bool		incomplete;
-	bool		is_full;		/* over max_log_size: no more is kept */
+	int64 n_records;
+	int64 hash; /* over all of them */
+	int64 n_bytes;
+	int seq[2]; /* next chunk per stream */
+	bool incomplete;
+	bool is_full; /* over max_log_size: no more is kept */
 
 	/* what waits for the next transaction */
-	StringInfoData numbers[2];	/* int64 each */
-	StringInfoData times[2];	/* int64 */
-	StringInfoData lengths[2];	/* int32 */
+	StringInfoData numbers[2]; /* int64 each */
+	StringInfoData times[2];   /* int64 */
+	StringInfoData lengths[2]; /* int32 */
 	StringInfoData bytes[2];
-	int64		waiting_since_ms;	/* 0: nothing waits */
-	bool		drop_stored;	/* what is stored is to be replaced */
+	int64 waiting_since_ms; /* 0: nothing waits */
+	bool drop_stored;		/* what is stored is to be replaced */
 
 	/* the reading that is under way */
 	CmHttpRequest *request;
 	CmLogStream stream;
-	bool		is_following;
-	bool		is_over;		/* the request is done, bytes may be unread */
-	bool		is_stalled;		/* bytes are left unread until some are stored */
-	int64		to_skip;		/* records that are stored already */
-	int64		skipped_hash;
-	int64		n_read;			/* records read in all */
-	bool		mismatch;		/* what was skipped is not what is stored */
-	bool		engine_error;	/* the engine says in it that it cannot go on */
-	bool		was_replaced;
-	int			n_tries;
-	int64		retry_ms;		/* when to read again what failed; 0: not */
-	int64		watch_ms;		/* since when its bytes are counted, ... */
-	int64		watched_bytes;	/* ... to see that they do not stop coming */
+	bool is_following;
+	bool is_over;	 /* the request is done, bytes may be unread */
+	bool is_stalled; /* bytes are left unread until some are stored */
+	int64 to_skip;	 /* records that are stored already */
+	int64 skipped_hash;
+	int64 n_read;	   /* records read in all */
+	bool mismatch;	   /* what was skipped is not what is stored */
+	bool engine_error; /* the engine says in it that it cannot go on */
+	bool was_replaced;
+	int n_tries;
+	int64 retry_ms;		 /* when to read again what failed; 0: not */
+	int64 watch_ms;		 /* since when its bytes are counted, ... */
+	int64 watched_bytes; /* ... to see that they do not stop coming */
 } CmTaskLogs;
 
 typedef struct CmTask
 {
-	dlist_node	node;
+	dlist_node node;
 	MemoryContext context;
-	CmJobSpec	spec;
-	CmProblem  *problem;
+	CmJobSpec spec;
+	CmProblem *problem;
 	CmExecHost *host;
-	char	   *container_name;
-	char		spec_hash[65];	/* of the container to be; "": not known yet */
-	char		container_id[CM_CONTAINER_ID_LEN + 1];	/* "": not known */
+	char *container_name;
+	char spec_hash[65];							/* of the container to be; "": not known yet */
+	char container_id[CM_CONTAINER_ID_LEN + 1]; /* "": not known */
 	TimestampTz claimed_at;
 	TimestampTz started_at;
 
 	CmSituation s;
-	CmDecision	end;			/* of a job whose end is being recorded */
-	int64		wake_ms;		/* 0: not by time */
-	bool		is_ending;		/* output is read, then the end is recorded */
-	bool		wants_output;	/* ... and it is not read yet */
-	bool		is_recorded;	/* ... and it was */
-	bool		holds_start_slot;
-	bool		waits_for_slot;
-	bool		waits_for_id;	/* saved, not yet committed */
-	int64		retry_ms;		/* not 0: what it has to record waits until then, */
-	int			n_unstored;		/* for it could not be stored, so often in a row; */
-	bool		is_locked_out;	/* or for somebody has its row locked */
-	bool		look_again;		/* something happened: inspect */
-	bool		image_pulled;
-	bool		must_ask_memory;	/* whether the engine was restarted since */
-	bool		saw_start;		/* an event told that it was started */
-	bool		saw_oom;		/* likewise that a process of it was killed for memory */
-	int			foreign_signal; /* sent by somebody else; it may live with it */
-	bool		is_signalling;	/* a signal of ours is under way */
-	bool		settling;		/* removed unstarted; events may still come */
-	CmReason	start_refusal;	/* the engine's answer, inspect to confirm it */
-	int			connection;		/* of the host when it was started */
-	int			n_looks;		/* inspects that an unsure start has had */
-	int			n_failures;		/* of calls in a row */
-	int64		failing_since_ms;	/* the first of them */
-	int			n_refusals;		/* answers in a row that said no */
-	int64		created_ms;		/* when its container was made; 0: not by us */
-	int64		follow_ms;		/* when to begin following its output */
+	CmDecision end;	   /* of a job whose end is being recorded */
+	int64 wake_ms;	   /* 0: not by time */
+	bool is_ending;	   /* output is read, then the end is recorded */
+	bool wants_output; /* ... and it is not read yet */
+	bool is_recorded;  /* ... and it was */
+	bool holds_start_slot;
+	bool waits_for_slot;
+	bool waits_for_id;	/* saved, not yet committed */
+	int64 retry_ms;		/* not 0: what it has to record waits until then, */
+	int n_unstored;		/* for it could not be stored, so often in a row; */
+	bool is_locked_out; /* or for somebody has its row locked */
+	bool look_again;	/* something happened: inspect */
+	bool image_pulled;
+	bool must_ask_memory;	/* whether the engine was restarted since */
+	bool saw_start;			/* an event told that it was started */
+	bool saw_oom;			/* likewise that a process of it was killed for memory */
+	int foreign_signal;		/* sent by somebody else; it may live with it */
+	bool is_signalling;		/* a signal of ours is under way */
+	bool settling;			/* removed unstarted; events may still come */
+	CmReason start_refusal; /* the engine's answer, inspect to confirm it */
+	int connection;			/* of the host when it was started */
+	int n_looks;			/* inspects that an unsure start has had */
+	int n_failures;			/* of calls in a row */
+	int64 failing_since_ms; /* the first of them */
+	int n_refusals;			/* answers in a row that said no */
+	int64 created_ms;		/* when its container was made; 0: not by us */
+	int64 follow_ms;		/* when to begin following its output */
 
-	CmHttpRequest *request;		/* the one call in flight */
-	CmPullUnderWay *pull;		/* or what it waits for */
-	CmInspect	seen;			/* of an exited container */
+	CmHttpRequest *request; /* the one call in flight */
+	CmPullUnderWay *pull;	/* or what it waits for */
+	CmInspect seen;			/* of an exited container */
 	TimestampTz engine_started_at;
 	TimestampTz engine_finished_at;
-	char	   *error;			/* of a refusal */
-	char	   *error_detail;
-	char	   *error_hint;
-	char	   *detail;			/* what the row says, or should */
-	bool		detail_changed;
-	CmTaskLogs	logs;
+	char *error; /* of a refusal */
+	char *error_detail;
+	char *error_hint;
+	char *detail; /* what the row says, or should */
+	bool detail_changed;
+	CmTaskLogs logs;
 } CmTask;
 
 /* A transition that waits for the next transaction. */
 typedef struct CmWaitingRecord
 {
-	dlist_node	node;
+	dlist_node node;
 	MemoryContext context;
-	CmTask	   *task;
-	CmRecord	record;
-	bool		is_plain;		/* stripped of what might not be storable */
+	CmTask *task;
+	CmRecord record;
+	bool is_plain; /* stripped of what might not be storable */
 } CmWaitingRecord;
 
 /* --- the executor --- */
@@ -220,31 +220,31 @@ typedef struct CmWaitingRecord
 
 typedef struct CmExecutor
 {
-	CmHttp	   *http;
-	CmIdentity	identity;
-	Oid			extension;
+	CmHttp *http;
+	CmIdentity identity;
+	Oid extension;
 	MemoryContext context;		/* for as long as the process lives */
 	MemoryContext turn_context; /* reset every turn */
-	dlist_head	hosts;
-	dlist_head	tasks;
-	dlist_head	records;
-	int64		now_ms;			/* when this turn began */
+	dlist_head hosts;
+	dlist_head tasks;
+	dlist_head records;
+	int64 now_ms; /* when this turn began */
 
 	/* the database's side */
-	bool		db_wanted;		/* there is something to record or to take */
-	bool		slots_changed;	/* a slot became free, or a host usable */
-	int64		db_not_before_ms;	/* after an error, or a lock in the way */
-	int64		next_poll_ms;
-	int64		next_due_ms;	/* the next run_at or expiry; 0: none */
-	int			db_failures;
-	int			careful_turns;	/* steps go into transactions of their own */
-	int64		step_not_before_ms[CM_MAX_DB_STEPS];	/* a step that failed waits alone */
-	int64		hosts_mark;
-	bool		hosts_loaded;
-	bool		has_ready;		/* pending jobs that found no slot */
-	int64		publish_check_ms;
-	int64		log_bytes_waiting;	/* of all tasks */
-	bool		is_dropped;
+	bool db_wanted;			/* there is something to record or to take */
+	bool slots_changed;		/* a slot became free, or a host usable */
+	int64 db_not_before_ms; /* after an error, or a lock in the way */
+	int64 next_poll_ms;
+	int64 next_due_ms; /* the next run_at or expiry; 0: none */
+	int db_failures;
+	int careful_turns;						   /* steps go into transactions of their own */
+	int64 step_not_before_ms[CM_MAX_DB_STEPS]; /* a step that failed waits alone */
+	int64 hosts_mark;
+	bool hosts_loaded;
+	bool has_ready; /* pending jobs that found no slot */
+	int64 publish_check_ms;
+	int64 log_bytes_waiting; /* of all tasks */
+	bool is_dropped;
 	CmExecutorCounters counters;
 } CmExecutor;
 
@@ -328,4 +328,4 @@ extern void cm_db_forget_task(CmTask *task);
 extern int64 cm_db_next_ms(void);
 extern void cm_db_turn(uint32 wake_flags);
 
-#endif							/* CM_EXECUTOR_INTERNAL_H */
+#endif /* CM_EXECUTOR_INTERNAL_H */

@@ -70,13 +70,12 @@ free_buffers(CmTaskLogs *logs)
 static size_t
 count_waiting_bytes(const CmTaskLogs *logs)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	if (logs->bytes[0].data == NULL)
 		return 0;
 	for (int i = 0; i < 2; i++)
-		n += logs->bytes[i].len + logs->numbers[i].len + logs->times[i].len +
-			logs->lengths[i].len;
+		n += logs->bytes[i].len + logs->numbers[i].len + logs->times[i].len + logs->lengths[i].len;
 	return n;
 }
 
@@ -93,7 +92,7 @@ static bool
 is_there_room(const CmTaskLogs *logs)
 {
 	return count_waiting_bytes(logs) < CM_LOG_HIGH_BYTES &&
-		cm_ex.log_bytes_waiting < CM_LOG_TOTAL_HIGH_BYTES;
+		   cm_ex.log_bytes_waiting < CM_LOG_TOTAL_HIGH_BYTES;
 }
 
 void
@@ -132,9 +131,9 @@ static void
 keep_record(CmTask *task, const CmLogRecord *record)
 {
 	CmTaskLogs *logs = &task->logs;
-	int			i = record->stream == CM_LOG_STDERR ? 1 : 0;
-	int32		length = (int32) record->n_bytes;
-	size_t		n_before = count_waiting_bytes(logs);
+	int i = record->stream == CM_LOG_STDERR ? 1 : 0;
+	int32 length = (int32) record->n_bytes;
+	size_t n_before = count_waiting_bytes(logs);
 
 	/* An empty one counts, too, or they could come for ever. */
 	if (logs->n_bytes + Max(length, 1) > (int64) cm_guc_max_log_size_kb * 1024)
@@ -235,11 +234,11 @@ take_what_is_there(CmTask *task)
 	CmTaskLogs *logs = &task->logs;
 	CmLogRecord record;
 	const char *bytes;
-	size_t		n_bytes;
+	size_t n_bytes;
 
 	for (;;)
 	{
-		CmLogNext	next = CM_LOG_RECORD;
+		CmLogNext next = CM_LOG_RECORD;
 
 		while (is_there_room(logs) && next == CM_LOG_RECORD)
 		{
@@ -343,10 +342,10 @@ end_reading(CmTask *task)
 {
 	CmTaskLogs *logs = &task->logs;
 	CmHttpRequest *request = logs->request;
-	CmFault		fault;
-	bool		is_good = cm_engine_read_stream_end(request, &fault) && !is_corrupt(logs) &&
-		cm_logstream_pending(&logs->stream) == 0;
-	bool		is_away = !is_good && fault.kind == CM_FAULT_UNREACHABLE;
+	CmFault fault;
+	bool is_good = cm_engine_read_stream_end(request, &fault) && !is_corrupt(logs) &&
+				   cm_logstream_pending(&logs->stream) == 0;
+	bool is_away = !is_good && fault.kind == CM_FAULT_UNREACHABLE;
 
 	logs->request = NULL;
 	cm_http_finish(request);
@@ -382,8 +381,8 @@ pump(CmTask *task)
 		logs->is_stalled = false;
 		return;
 	}
-	logs->is_stalled = cm_http_status(logs->request) == 200 && !is_corrupt(logs) &&
-		!take_what_is_there(task);
+	logs->is_stalled =
+		cm_http_status(logs->request) == 200 && !is_corrupt(logs) && !take_what_is_there(task);
 	if (logs->is_stalled)
 		return;
 	if (!logs->is_over && (is_corrupt(logs) || (is_enough(logs) && !logs->is_following)))
@@ -401,7 +400,7 @@ take_log_bytes(CmHttpRequest *request, void *arg)
 static void
 note_log_ended(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = arg;
+	CmTask *task = arg;
 
 	task->logs.is_over = true;
 	pump(task);
@@ -454,7 +453,7 @@ cm_logs_are_waiting(const CmTask *task)
 static int
 count_chunk_records(const int32 *lengths, int n, size_t *n_bytes)
 {
-	int			count = 0;
+	int count = 0;
 
 	*n_bytes = 0;
 	while (count < n && count < MAX_CHUNK_RECORDS &&
@@ -467,13 +466,13 @@ static void
 store_stream(CmTask *task, int i, int *seq)
 {
 	CmTaskLogs *logs = &task->logs;
-	int			n = logs->numbers[i].len / sizeof(int64);
-	int			done = 0;
-	size_t		n_bytes_done = 0;
+	int n = logs->numbers[i].len / sizeof(int64);
+	int done = 0;
+	size_t n_bytes_done = 0;
 
 	while (done < n)
 	{
-		CmChunk		chunk;
+		CmChunk chunk;
 
 		chunk.stream = i == 0 ? CM_LOG_STDOUT : CM_LOG_STDERR;
 		chunk.numbers = (int64 *) logs->numbers[i].data + done;
@@ -525,9 +524,9 @@ cm_logs_read_on(void)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->logs.is_stalled)
 			pump(task);

@@ -27,7 +27,7 @@ copy_words(CmWords *to, const CmWords *from, MemoryContext context)
 static const CmPair *
 copy_pairs(const CmPair *from, int n, MemoryContext context)
 {
-	CmPair	   *to = MemoryContextAlloc(context, sizeof(CmPair) * Max(n, 1));
+	CmPair *to = MemoryContextAlloc(context, sizeof(CmPair) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 	{
@@ -40,7 +40,7 @@ copy_pairs(const CmPair *from, int n, MemoryContext context)
 static const CmTmpfs *
 copy_tmpfs(const CmTmpfs *from, int n, MemoryContext context)
 {
-	CmTmpfs    *to = MemoryContextAlloc(context, sizeof(CmTmpfs) * Max(n, 1));
+	CmTmpfs *to = MemoryContextAlloc(context, sizeof(CmTmpfs) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 	{

@@ -36,8 +36,7 @@
 /* Removals that are refused; what is left is then found by a later list. */
 #define MAX_REFUSALS 8
 
-#define US_1970_TO_2000 \
-	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+#define US_1970_TO_2000 ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 static void begin_inspect(CmTask *task);
 
@@ -46,12 +45,12 @@ static void begin_inspect(CmTask *task);
 static int64
 to_clock_ms(TimestampTz at)
 {
-	int64		ms;
+	int64 ms;
 
 	if (at == DT_NOEND || at == 0)
 		return 0;
 	ms = cm_ex.now_ms + (at - GetCurrentTimestamp()) / 1000;
-	return ms > 0 ? ms : 1;		/* 0 means never */
+	return ms > 0 ? ms : 1; /* 0 means never */
 }
 
 static void
@@ -92,9 +91,9 @@ cm_task_give_start_slots(CmExecHost *host)
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (host->n_starting >= CM_STARTS_IN_FLIGHT)
 			return;
@@ -111,11 +110,11 @@ cm_task_give_start_slots(CmExecHost *host)
 CmTask *
 cm_task_find(int64 job_id, int attempt)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &cm_ex.tasks)
+	dlist_foreach (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->spec.job_id == job_id && task->spec.attempt == attempt)
 			return task;
@@ -203,7 +202,7 @@ refuse(CmTask *task, CmReason reason, const char *error, const char *detail, con
 static CmTask *
 end_call(void *arg)
 {
-	CmTask	   *task = arg;
+	CmTask *task = arg;
 
 	task->request = NULL;
 	task->is_signalling = false;
@@ -221,7 +220,7 @@ count_call(void)
 static TimestampTz
 parse_engine_time(const char *text)
 {
-	int64		at_us;
+	int64 at_us;
 
 	if (text == NULL || !cm_logstream_parse_time(text, strlen(text), &at_us))
 		return 0;
@@ -270,9 +269,9 @@ take_over_created(CmTask *task)
 static void
 note_recall(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
-	bool		remembers;
+	CmTask *task = end_call(arg);
+	CmFault fault;
+	bool remembers;
 
 	if (cm_engine_read_recall(request, &remembers, &fault))
 	{
@@ -288,8 +287,8 @@ note_recall(CmHttpRequest *request, void *arg)
 static void
 begin_recall(CmTask *task)
 {
-	task->request = cm_engine_begin_recall(&task->host->engine, task->container_id,
-										   note_recall, task);
+	task->request =
+		cm_engine_begin_recall(&task->host->engine, task->container_id, note_recall, task);
 	count_call();
 }
 
@@ -318,8 +317,8 @@ static bool
 is_ours(const CmTask *task, const CmInspect *inspect)
 {
 	return strcmp(inspect->labels.epoch, cm_ex.identity.epoch) == 0 &&
-		inspect->labels.job_id == task->spec.job_id &&
-		inspect->labels.attempt == task->spec.attempt;
+		   inspect->labels.job_id == task->spec.job_id &&
+		   inspect->labels.attempt == task->spec.attempt;
 }
 
 static void
@@ -327,8 +326,8 @@ refuse_name_taken(CmTask *task)
 {
 	refuse(task, CM_REASON_CREATE,
 		   psprintf("container name \"%s\" is taken by another container on host \"%s\"",
-					task->container_name, task->host->name), NULL,
-		   "Remove or rename that container.");
+					task->container_name, task->host->name),
+		   NULL, "Remove or rename that container.");
 	task->s.seen = CM_SEEN_ABSENT;
 	task->container_id[0] = '\0';
 }
@@ -336,7 +335,7 @@ refuse_name_taken(CmTask *task)
 static void
 take_over(CmTask *task, const CmInspect *inspect)
 {
-	bool		is_right = is_ours(task, inspect) && is_of_this_definition(task, inspect);
+	bool is_right = is_ours(task, inspect) && is_of_this_definition(task, inspect);
 
 	/* One of ours that never ran can give way; whoever made it may yet start it. */
 	if (!is_right && is_ours(task, inspect) && inspect->state == CM_RUN_CREATED &&
@@ -372,11 +371,11 @@ take_over(CmTask *task, const CmInspect *inspect)
 static void
 note_inspect(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	MemoryContext replies = AllocSetContextCreate(cm_ex.turn_context, "container_manager reply",
-												  ALLOCSET_SMALL_SIZES);
-	CmInspect	inspect;
-	CmFault		fault;
+	CmTask *task = end_call(arg);
+	MemoryContext replies =
+		AllocSetContextCreate(cm_ex.turn_context, "container_manager reply", ALLOCSET_SMALL_SIZES);
+	CmInspect inspect;
+	CmFault fault;
 
 	/* Many may come in one turn, and big ones from a hostile engine. */
 	MemoryContextSwitchTo(replies);
@@ -402,9 +401,9 @@ static void
 begin_inspect(CmTask *task)
 {
 	task->look_again = false;
-	task->request = cm_engine_begin_inspect(&task->host->engine,
-											task->container_id[0] ? task->container_id : task->container_name,
-											note_inspect, task);
+	task->request = cm_engine_begin_inspect(
+		&task->host->engine, task->container_id[0] ? task->container_id : task->container_name,
+		note_inspect, task);
 	count_call();
 }
 
@@ -422,8 +421,9 @@ note_image_missing(CmTask *task, const CmFault *fault)
 	refuse(task, CM_REASON_IMAGE_PULL,
 		   psprintf("image \"%s\" not found on host \"%s\"", task->spec.image, task->host->name),
 		   fault->message,
-		   task->host->auto_pull_images ? NULL :
-		   "Load the image there, or set auto_pull_images of the host.");
+		   task->host->auto_pull_images
+			   ? NULL
+			   : "Load the image there, or set auto_pull_images of the host.");
 }
 
 static void
@@ -438,9 +438,9 @@ note_create_refused(CmTask *task, const CmFault *fault)
 	}
 	else
 		refuse(task, CM_REASON_CREATE,
-			   psprintf("host \"%s\" refused to create the container: %s",
-						task->host->name, fault->message), fault->message,
-			   cm_words_hint_of_refusal(fault));
+			   psprintf("host \"%s\" refused to create the container: %s", task->host->name,
+						fault->message),
+			   fault->message, cm_words_hint_of_refusal(fault));
 }
 
 /* One that was never sent is no reason to give up: the job waits. */
@@ -448,14 +448,14 @@ static bool
 has_waited_long(const CmTask *task, const CmFault *fault)
 {
 	return fault->kind != CM_FAULT_UNREACHABLE && task->host->phase == CM_HOST_READY &&
-		task->n_failures > 0 && cm_ex.now_ms - task->failing_since_ms >= GIVE_UP_MS;
+		   task->n_failures > 0 && cm_ex.now_ms - task->failing_since_ms >= GIVE_UP_MS;
 }
 
 static void
 note_create(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
+	CmTask *task = end_call(arg);
+	CmFault fault;
 
 	if (cm_engine_read_create(request, task->container_id, &fault))
 	{
@@ -469,7 +469,8 @@ note_create(CmHttpRequest *request, void *arg)
 	else if (has_waited_long(task, &fault))
 		refuse(task, CM_REASON_INFRASTRUCTURE,
 			   psprintf("host \"%s\" does not answer when a container is to be created",
-						task->host->name), fault.message, NULL);
+						task->host->name),
+			   fault.message, NULL);
 	else
 		lose_sight(task);
 	cm_http_finish(request);
@@ -479,11 +480,11 @@ note_create(CmHttpRequest *request, void *arg)
 static void
 begin_create(CmTask *task)
 {
-	char	   *body = make_body(task);
+	char *body = make_body(task);
 
 	task->container_id[0] = '\0';
-	task->request = cm_engine_begin_create(&task->host->engine, task->container_name, body,
-										   note_create, task);
+	task->request =
+		cm_engine_begin_create(&task->host->engine, task->container_name, body, note_create, task);
 	count_call();
 }
 
@@ -492,7 +493,7 @@ begin_create(CmTask *task)
 static void
 save_id(CmTask *task)
 {
-	CmRecord	record = {0};
+	CmRecord record = {0};
 
 	record.job_id = task->spec.job_id;
 	record.attempt = task->spec.attempt;
@@ -530,8 +531,8 @@ note_start_refused(CmTask *task, const CmFault *fault)
 static void
 note_start(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
+	CmTask *task = end_call(arg);
+	CmFault fault;
 
 	if (cm_engine_read_start(request, &fault))
 	{
@@ -558,8 +559,8 @@ begin_start(CmTask *task)
 {
 	task->start_refusal = CM_REASON_NONE;
 	task->connection = task->host->connection;
-	task->request = cm_engine_begin_start(&task->host->engine, task->container_id,
-										  note_start, task);
+	task->request =
+		cm_engine_begin_start(&task->host->engine, task->container_id, note_start, task);
 	count_call();
 }
 
@@ -568,8 +569,8 @@ begin_start(CmTask *task)
 static void
 note_discarded(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
+	CmTask *task = end_call(arg);
+	CmFault fault;
 
 	if (cm_engine_read_remove(request, &fault))
 	{
@@ -577,7 +578,7 @@ note_discarded(CmHttpRequest *request, void *arg)
 		task->wake_ms = cm_ex.now_ms + SETTLE_MS;
 	}
 	else if (fault.kind == CM_FAULT_REFUSED)
-		doubt(task);			/* 409: it runs after all */
+		doubt(task); /* 409: it runs after all */
 	else
 		lose_sight(task);
 	cm_http_finish(request);
@@ -610,7 +611,7 @@ static void
 note_signal_failed(CmTask *task, const CmFault *fault)
 {
 	if (fault->kind == CM_FAULT_REFUSED)
-		doubt(task);			/* not running, or not there */
+		doubt(task); /* not running, or not there */
 	else
 		lose_sight(task);
 }
@@ -618,16 +619,16 @@ note_signal_failed(CmTask *task, const CmFault *fault)
 static void
 note_term(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
+	CmTask *task = end_call(arg);
+	CmFault fault;
 
 	if (cm_engine_read_kill(request, &fault))
 	{
 		task->n_refusals = 0;
 		task->s.stop = task->s.cancel_requested ? CM_STOP_CANCEL : CM_STOP_TIMEOUT;
 		task->s.stop_sent_ms = cm_ex.now_ms;
-		cm_task_set_detail(task, task->s.stop == CM_STOP_CANCEL ?
-						   "cancelling" : "stopping: its time is over");
+		cm_task_set_detail(task, task->s.stop == CM_STOP_CANCEL ? "cancelling"
+																: "stopping: its time is over");
 	}
 	else
 		note_signal_failed(task, &fault);
@@ -638,8 +639,8 @@ note_term(CmHttpRequest *request, void *arg)
 static void
 note_killed(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
+	CmTask *task = end_call(arg);
+	CmFault fault;
 
 	if (cm_engine_read_kill(request, &fault))
 	{
@@ -656,8 +657,8 @@ static void
 begin_signal(CmTask *task, const char *signal_name, CmEngineDone on_done)
 {
 	task->is_signalling = true;
-	task->request = cm_engine_begin_kill(&task->host->engine, task->container_id, signal_name,
-										 on_done, task);
+	task->request =
+		cm_engine_begin_kill(&task->host->engine, task->container_id, signal_name, on_done, task);
 	count_call();
 }
 
@@ -666,7 +667,7 @@ begin_signal(CmTask *task, const char *signal_name, CmEngineDone on_done)
 static void
 record_running(CmTask *task)
 {
-	CmRecord	record = {0};
+	CmRecord record = {0};
 
 	if (task->started_at == 0)
 		task->started_at = GetCurrentTimestamp();
@@ -686,7 +687,7 @@ record_running(CmTask *task)
 static void
 record_end(CmTask *task)
 {
-	CmRecord	record = {0};
+	CmRecord record = {0};
 
 	record.job_id = task->spec.job_id;
 	record.attempt = task->spec.attempt;
@@ -715,7 +716,7 @@ record_end(CmTask *task)
 static void
 begin_ending(CmTask *task, const CmDecision *end)
 {
-	bool		ran = task->s.state == CM_RUNNING;
+	bool ran = task->s.state == CM_RUNNING;
 
 	task->end = *end;
 	task->is_ending = true;
@@ -749,9 +750,9 @@ cm_task_note_output_read(CmTask *task)
 static void
 note_removed(CmHttpRequest *request, void *arg)
 {
-	CmTask	   *task = end_call(arg);
-	CmFault		fault;
-	bool		is_gone = cm_engine_read_remove(request, &fault);
+	CmTask *task = end_call(arg);
+	CmFault fault;
+	bool is_gone = cm_engine_read_remove(request, &fault);
 
 	cm_http_finish(request);
 	if (!is_gone && fault.kind == CM_FAULT_REFUSED && ++task->n_refusals < MAX_REFUSALS)
@@ -768,8 +769,8 @@ note_removed(CmHttpRequest *request, void *arg)
 static void
 begin_removal(CmTask *task)
 {
-	task->request = cm_engine_begin_remove(&task->host->engine, task->container_id, false,
-										   note_removed, task);
+	task->request =
+		cm_engine_begin_remove(&task->host->engine, task->container_id, false, note_removed, task);
 	count_call();
 }
 
@@ -843,8 +844,8 @@ act(CmTask *task, CmAction action)
 static bool
 is_busy(const CmTask *task)
 {
-	return task->request != NULL || task->pull != NULL || task->waits_for_id ||
-		task->is_ending || task->settling;
+	return task->request != NULL || task->pull != NULL || task->waits_for_id || task->is_ending ||
+		   task->settling;
 }
 
 static bool
@@ -860,8 +861,8 @@ is_finished(const CmTask *task, const CmDecision *decision)
 	if (!task->is_recorded)
 		return false;
 	return task->host->phase != CM_HOST_READY ||
-		(decision->action == CM_DO_NOTHING && task->s.seen != CM_SEEN_RUNNING &&
-		 task->wake_ms == 0);
+		   (decision->action == CM_DO_NOTHING && task->s.seen != CM_SEEN_RUNNING &&
+			task->wake_ms == 0);
 }
 
 static bool
@@ -875,7 +876,7 @@ cm_task_step(CmTask *task)
 {
 	while (!is_busy(task))
 	{
-		CmDecision	decision;
+		CmDecision decision;
 
 		if (task->look_again && can_look(task))
 		{
@@ -917,8 +918,9 @@ cm_task_cancel(CmTask *task)
 	if (task->s.cancel_requested || task->is_ending || task->is_recorded)
 		return;
 	task->s.cancel_requested = true;
-	cm_task_set_detail(task, task->host->phase == CM_HOST_READY ?
-					   "cancelling" : "cancelling when the host answers");
+	cm_task_set_detail(task, task->host->phase == CM_HOST_READY
+								 ? "cancelling"
+								 : "cancelling when the host answers");
 	cm_host_leave_pull(task);
 	task->waits_for_slot = false;
 	cm_task_step(task);
@@ -944,7 +946,7 @@ cm_task_note_pulled(CmTask *task, bool is_there, const char *error)
 static void
 note_foreign_signal(CmTask *task, const char *signal_name)
 {
-	int			number = atoi(signal_name);	/* 0: told by a name, or not at all */
+	int number = atoi(signal_name); /* 0: told by a name, or not at all */
 
 	if (number == 0 || number == SIGKILL || number == SIGTERM || number == SIGINT ||
 		number == SIGQUIT)
@@ -957,7 +959,7 @@ void
 cm_task_note_event(CmTask *task, const CmEvent *event)
 {
 	if (task->container_id[0] != '\0' && strcmp(task->container_id, event->container_id) != 0)
-		return;					/* of a container that was discarded */
+		return; /* of a container that was discarded */
 	switch (event->kind)
 	{
 		case CM_EVENT_START:
@@ -988,7 +990,7 @@ is_as_listed(const CmTask *task, const CmListed *listed)
 	if (strcmp(task->container_id, listed->id) != 0)
 		return false;
 	return (task->s.seen == CM_SEEN_RUNNING && listed->state == CM_RUN_RUNNING) ||
-		(task->s.seen == CM_SEEN_CREATED && listed->state == CM_RUN_CREATED);
+		   (task->s.seen == CM_SEEN_CREATED && listed->state == CM_RUN_CREATED);
 }
 
 void
@@ -1006,7 +1008,7 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 	if (listed == NULL)
 	{
 		if (task->created_ms != 0 && task->created_ms >= task->host->list_begun_ms)
-			return;				/* made after the list was asked for */
+			return; /* made after the list was asked for */
 		if (task->container_id[0] == '\0')
 			task->s.seen = CM_SEEN_ABSENT;
 		else
@@ -1056,7 +1058,7 @@ cm_task_note_host_lost(CmTask *task)
 	}
 	if (!task->is_ending || task->wants_output)
 		cm_task_set_detail(task, psprintf("host unreachable since %s",
-									  timestamptz_to_str(task->host->away_since)));
+										  timestamptz_to_str(task->host->away_since)));
 }
 
 /* --- the clock --- */
@@ -1083,15 +1085,15 @@ tick_task(CmTask *task)
 int64
 cm_tasks_tick(void)
 {
-	int64		next_ms = 0;
+	int64 next_ms = 0;
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 		tick_task(dlist_container(CmTask, node, iter.cur));
-	dlist_foreach_modify(iter, &cm_ex.tasks)
+	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
-		CmTask	   *task = dlist_container(CmTask, node, iter.cur);
-		int64		logs_ms;
+		CmTask *task = dlist_container(CmTask, node, iter.cur);
+		int64 logs_ms;
 
 		if (task->wake_ms != 0 && (next_ms == 0 || task->wake_ms < next_ms))
 			next_ms = task->wake_ms;
@@ -1107,10 +1109,10 @@ cm_tasks_tick(void)
 CmTask *
 cm_task_new(const CmTaken *taken, bool is_recovered)
 {
-	MemoryContext context = AllocSetContextCreate(cm_ex.context, "container_manager task",
-												  ALLOCSET_SMALL_SIZES);
-	CmTask	   *task = MemoryContextAllocZero(context, sizeof(CmTask));
-	char		name[256];
+	MemoryContext context =
+		AllocSetContextCreate(cm_ex.context, "container_manager task", ALLOCSET_SMALL_SIZES);
+	CmTask *task = MemoryContextAllocZero(context, sizeof(CmTask));
+	char name[256];
 
 	task->context = context;
 	cm_spec_copy(&task->spec, &taken->spec, context);

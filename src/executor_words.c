@@ -45,16 +45,21 @@ tell_infrastructure(const CmTask *task, CmRecord *record)
 {
 	if (task->s.seen == CM_SEEN_EXITED)
 	{
-		record->error = psprintf("its container ended while host \"%s\" was out of reach (exit code %d)",
-								 task->host->name, task->s.exit_code);
-		record->hint = "The engine was probably restarted; submit the job again if it may run twice.";
+		record->error =
+			psprintf("its container ended while host \"%s\" was out of reach (exit code %d)",
+					 task->host->name, task->s.exit_code);
+		record->hint =
+			"The engine was probably restarted; submit the job again if it may run twice.";
 	}
 	else if (task->s.seen == CM_SEEN_CREATED)
-		record->error = psprintf("host \"%s\" does not know that its container has run", task->host->name);
+		record->error =
+			psprintf("host \"%s\" does not know that its container has run", task->host->name);
 	else
 	{
-		record->error = psprintf("its container has disappeared from host \"%s\"", task->host->name);
-		record->hint = "Somebody removed it, or the engine lost it; whether the command ran to its end is not known.";
+		record->error =
+			psprintf("its container has disappeared from host \"%s\"", task->host->name);
+		record->hint =
+			"Somebody removed it, or the engine lost it; whether the command ran to its end is not known.";
 	}
 }
 
@@ -77,7 +82,8 @@ tell_reason(const CmTask *task, CmReason reason, CmRecord *record)
 		case CM_REASON_OOM:
 			record->error = psprintf("killed for want of memory: it has a memory_limit of %lld MB",
 									 (long long) task->spec.memory_limit_mb);
-			record->hint = "Give it a higher memory_limit, or make it use less. Files in /tmp and other tmpfs count as memory.";
+			record->hint =
+				"Give it a higher memory_limit, or make it use less. Files in /tmp and other tmpfs count as memory.";
 			break;
 		case CM_REASON_KILLED:
 			record->error = psprintf("stopped from outside on host \"%s\"", task->host->name);

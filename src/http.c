@@ -32,21 +32,20 @@
 
 /* CURLOPT_PROTOCOLS_STR came with 7.85. */
 #define MIN_CURL_VERSION 0x075500
-StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION,
-				 "libcurl 7.85 or newer is needed");
+StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION, "libcurl 7.85 or newer is needed");
 
-#define MAX_EVENTS 256			/* taken from epoll at once */
-#define MAX_ROUNDS 4			/* of socket work per drain */
-#define MAX_CALLS 256			/* of users per drain */
-#define MAX_IDLE_EASY 16		/* libcurl handles kept for the next request */
-#define MAX_IDLE_CONNECTIONS 16L	/* descriptors cost the engine, too */
-#define MIN_BODY_BYTES 4096		/* first size of a buffer */
-#define KEPT_BODY_BYTES 65536	/* a stream's empty buffer above it is freed */
-#define MAX_HEADER_BYTES 65536	/* of one reply, interim ones included */
-#define MAX_HEADERS 32			/* kept for cm_http_header */
+#define MAX_EVENTS 256			 /* taken from epoll at once */
+#define MAX_ROUNDS 4			 /* of socket work per drain */
+#define MAX_CALLS 256			 /* of users per drain */
+#define MAX_IDLE_EASY 16		 /* libcurl handles kept for the next request */
+#define MAX_IDLE_CONNECTIONS 16L /* descriptors cost the engine, too */
+#define MIN_BODY_BYTES 4096		 /* first size of a buffer */
+#define KEPT_BODY_BYTES 65536	 /* a stream's empty buffer above it is freed */
+#define MAX_HEADER_BYTES 65536	 /* of one reply, interim ones included */
+#define MAX_HEADERS 32			 /* kept for cm_http_header */
 #define MAX_HEADER_LINE_BYTES 256
-#define CONNECT_TIMEOUT_MS 10000	/* if unsaid */
-#define KEEPALIVE_S 30L			/* tcp: finds dead hosts under silent streams */
+#define CONNECT_TIMEOUT_MS 10000 /* if unsaid */
+#define KEEPALIVE_S 30L			 /* tcp: finds dead hosts under silent streams */
 
 /*
  * A socket that is ready so many times in a row without libcurl doing anything
@@ -59,31 +58,31 @@ StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION,
 /* What is known of a descriptor; the table is indexed by it. */
 typedef struct SocketWatch
 {
-	uint32		events;			/* what libcurl waits for, 0: nothing */
-	bool		is_watched;		/* as far as we know, it is in epoll */
-	int			n_idle_turns;
-	int64		muted_until_ms; /* 0: not muted */
+	uint32 events;	 /* what libcurl waits for, 0: nothing */
+	bool is_watched; /* as far as we know, it is in epoll */
+	int n_idle_turns;
+	int64 muted_until_ms; /* 0: not muted */
 } SocketWatch;
 
 struct CmHttp
 {
-	CURLM	   *multi;			/* NULL: could not be rebuilt after an error */
-	int			epoll_fd;
-	bool		has_external_fd;	/* epoll_fd is accounted with fd.c */
-	int64		deadline_ms;	/* libcurl's next timer, -1: none */
+	CURLM *multi; /* NULL: could not be rebuilt after an error */
+	int epoll_fd;
+	bool has_external_fd; /* epoll_fd is accounted with fd.c */
+	int64 deadline_ms;	  /* libcurl's next timer, -1: none */
 	struct curl_slist *headers_plain;
 	struct curl_slist *headers_json;
-	CURL	   *idle_easy[MAX_IDLE_EASY];
-	int			n_idle_easy;
+	CURL *idle_easy[MAX_IDLE_EASY];
+	int n_idle_easy;
 
 	SocketWatch *watches;
-	int			n_watches;
-	int			n_muted;
-	uint64		n_progress;		/* counts libcurl's callbacks */
-	bool		has_resolver;	/* libcurl may start threads */
+	int n_watches;
+	int n_muted;
+	uint64 n_progress; /* counts libcurl's callbacks */
+	bool has_resolver; /* libcurl may start threads */
 
-	dlist_head	requests;		/* all */
-	dlist_head	ready;			/* those whose user is to be called */
+	dlist_head requests; /* all */
+	dlist_head ready;	 /* those whose user is to be called */
 	MemoryContextCallback on_reset;
 };
 
@@ -98,41 +97,41 @@ typedef enum StopReason
 
 struct CmHttpRequest
 {
-	CmHttp	   *http;
-	dlist_node	node;			/* in requests */
-	dlist_node	ready_node;
-	bool		is_ready;		/* in ready */
-	CURL	   *easy;			/* NULL: not or no longer under way */
+	CmHttp *http;
+	dlist_node node; /* in requests */
+	dlist_node ready_node;
+	bool is_ready; /* in ready */
+	CURL *easy;	   /* NULL: not or no longer under way */
 
-	CmEndpoint	endpoint;
-	bool		is_stream;
-	int64		timeout_ms;
-	size_t		max_body_bytes;
-	void		(*on_bytes) (CmHttpRequest *request, void *arg);
-	void		(*on_done) (CmHttpRequest *request, void *arg);
-	void	   *arg;
+	CmEndpoint endpoint;
+	bool is_stream;
+	int64 timeout_ms;
+	size_t max_body_bytes;
+	void (*on_bytes)(CmHttpRequest *request, void *arg);
+	void (*on_done)(CmHttpRequest *request, void *arg);
+	void *arg;
 
 	/* the reply */
-	int			next_status;	/* of the headers that are being read */
-	int			status;			/* once they are complete and final */
-	size_t		n_header_bytes;
-	char	   *headers[MAX_HEADERS];	/* "name\0value" */
-	int			n_headers;
-	char	   *body;
-	size_t		n_allocated;
-	size_t		start;			/* what lies before was consumed */
-	size_t		n_unread;
-	bool		is_paused;
-	bool		has_news;		/* for on_bytes */
-	bool		had_last_bytes; /* on_bytes was called after the end */
+	int next_status; /* of the headers that are being read */
+	int status;		 /* once they are complete and final */
+	size_t n_header_bytes;
+	char *headers[MAX_HEADERS]; /* "name\0value" */
+	int n_headers;
+	char *body;
+	size_t n_allocated;
+	size_t start; /* what lies before was consumed */
+	size_t n_unread;
+	bool is_paused;
+	bool has_news;		 /* for on_bytes */
+	bool had_last_bytes; /* on_bytes was called after the end */
 
 	/* the end */
-	bool		is_over;
-	StopReason	stop;
-	int			open_errno;		/* of socket() */
+	bool is_over;
+	StopReason stop;
+	int open_errno; /* of socket() */
 	CmHttpOutcome outcome;
-	char		curl_error[CURL_ERROR_SIZE];
-	char		error[CURL_ERROR_SIZE + 256];
+	char curl_error[CURL_ERROR_SIZE];
+	char error[CURL_ERROR_SIZE + 256];
 };
 
 static int64
@@ -205,8 +204,8 @@ add_watch(CmHttp *http, int fd)
 {
 	SocketWatch *watch = &http->watches[fd];
 	struct epoll_event event = {.events = watch->events, .data.fd = fd};
-	int			operation = watch->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-	int			rc = epoll_ctl(http->epoll_fd, operation, fd, &event);
+	int operation = watch->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+	int rc = epoll_ctl(http->epoll_fd, operation, fd, &event);
 
 	if (rc < 0 && errno == ENOENT)
 		rc = epoll_ctl(http->epoll_fd, EPOLL_CTL_ADD, fd, &event);
@@ -220,7 +219,7 @@ add_watch(CmHttp *http, int fd)
 static bool
 grow_watches(CmHttp *http, int fd)
 {
-	int			n_new = Max(fd + 1, http->n_watches * 2);
+	int n_new = Max(fd + 1, http->n_watches * 2);
 	SocketWatch *grown;
 
 	if (fd < http->n_watches)
@@ -228,8 +227,7 @@ grow_watches(CmHttp *http, int fd)
 	grown = realloc(http->watches, n_new * sizeof(SocketWatch));
 	if (grown == NULL)
 		return false;
-	memset(grown + http->n_watches, 0,
-		   (n_new - http->n_watches) * sizeof(SocketWatch));
+	memset(grown + http->n_watches, 0, (n_new - http->n_watches) * sizeof(SocketWatch));
 	http->watches = grown;
 	http->n_watches = n_new;
 	return true;
@@ -239,8 +237,8 @@ grow_watches(CmHttp *http, int fd)
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 {
-	CmHttp	   *http = arg;
-	uint32		events = 0;
+	CmHttp *http = arg;
+	uint32 events = 0;
 
 	http->n_progress++;
 	if (!grow_watches(http, fd))
@@ -261,14 +259,14 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 static void
 unmute_sockets(CmHttp *http)
 {
-	int64		now_ms;
+	int64 now_ms;
 
 	if (http->n_muted == 0)
 		return;
 	now_ms = get_now_ms();
 	for (int fd = 0; fd < http->n_watches; fd++)
 	{
-		int64		until_ms = http->watches[fd].muted_until_ms;
+		int64 until_ms = http->watches[fd].muted_until_ms;
 
 		if (until_ms == 0 || until_ms > now_ms)
 			continue;
@@ -282,7 +280,7 @@ unmute_sockets(CmHttp *http)
 static int
 set_deadline(CURLM *multi, long timeout_ms, void *arg)
 {
-	CmHttp	   *http = arg;
+	CmHttp *http = arg;
 
 	http->deadline_ms = timeout_ms < 0 ? -1 : get_now_ms() + timeout_ms;
 	return 0;
@@ -293,8 +291,7 @@ static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	CmHttpRequest *request = arg;
-	int			fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
-							address->protocol);
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 
 	request->http->n_progress++;
 	request->open_errno = fd < 0 ? errno : 0;
@@ -307,15 +304,13 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 static bool
 reserve_body(CmHttpRequest *request, size_t n_more)
 {
-	size_t		n_needed = request->n_unread + n_more + 1;
-	size_t		n_new = Max(request->n_allocated, MIN_BODY_BYTES);
-	char	   *grown;
+	size_t n_needed = request->n_unread + n_more + 1;
+	size_t n_new = Max(request->n_allocated, MIN_BODY_BYTES);
+	char *grown;
 
-	if (request->start > 0 &&
-		request->start + n_needed > request->n_allocated)
+	if (request->start > 0 && request->start + n_needed > request->n_allocated)
 	{
-		memmove(request->body, request->body + request->start,
-				request->n_unread);
+		memmove(request->body, request->body + request->start, request->n_unread);
 		request->start = 0;
 	}
 	if (request->start + n_needed <= request->n_allocated)
@@ -339,18 +334,16 @@ static size_t
 take_body(char *bytes, size_t size, size_t n_items, void *arg)
 {
 	CmHttpRequest *request = arg;
-	size_t		n_bytes = size * n_items;
+	size_t n_bytes = size * n_items;
 
 	request->http->n_progress++;
-	if (request->is_stream && request->n_unread >= request->max_body_bytes &&
-		request->n_unread > 0)
+	if (request->is_stream && request->n_unread >= request->max_body_bytes && request->n_unread > 0)
 	{
 		request->is_paused = true;
 		announce_bytes(request);
 		return CURL_WRITEFUNC_PAUSE;
 	}
-	if (!request->is_stream &&
-		n_bytes > request->max_body_bytes - request->n_unread)
+	if (!request->is_stream && n_bytes > request->max_body_bytes - request->n_unread)
 	{
 		request->stop = STOP_TOO_BIG;
 		return 0;
@@ -380,11 +373,10 @@ static void
 keep_header(CmHttpRequest *request, const char *line, size_t n_bytes)
 {
 	const char *colon = memchr(line, ':', n_bytes);
-	size_t		value_at;
-	char	   *kept;
+	size_t value_at;
+	char *kept;
 
-	if (colon == NULL || request->n_headers == MAX_HEADERS ||
-		n_bytes > MAX_HEADER_LINE_BYTES)
+	if (colon == NULL || request->n_headers == MAX_HEADERS || n_bytes > MAX_HEADER_LINE_BYTES)
 		return;
 	kept = malloc(n_bytes + 1);
 	if (kept == NULL)
@@ -415,7 +407,7 @@ static int
 parse_status(const char *line, size_t n_bytes)
 {
 	const char *space = memchr(line, ' ', n_bytes);
-	int			status = 0;
+	int status = 0;
 
 	if (space == NULL || line + n_bytes - space < 4)
 		return 0;
@@ -433,8 +425,8 @@ static size_t
 take_header(char *line, size_t size, size_t n_items, void *arg)
 {
 	CmHttpRequest *request = arg;
-	size_t		n_bytes = size * n_items;
-	size_t		n_text = n_bytes;
+	size_t n_bytes = size * n_items;
+	size_t n_text = n_bytes;
 
 	request->http->n_progress++;
 	request->n_header_bytes += n_bytes;
@@ -446,7 +438,7 @@ take_header(char *line, size_t size, size_t n_items, void *arg)
 	while (n_text > 0 && (line[n_text - 1] == '\n' || line[n_text - 1] == '\r'))
 		n_text--;
 	if (request->status != 0)
-		return n_bytes;			/* a trailer */
+		return n_bytes; /* a trailer */
 	if (n_text == 0)
 		end_headers(request);
 	else if (n_text > 5 && memcmp(line, "HTTP/", 5) == 0)
@@ -461,12 +453,13 @@ take_header(char *line, size_t size, size_t n_items, void *arg)
 
 /* ---- the request ---- */
 
-#define SET_OPTION(easy, option, value) \
-	do { \
-		CURLcode	set_option_code_ = curl_easy_setopt(easy, option, value); \
-\
-		if (set_option_code_ != CURLE_OK) \
-			return set_option_code_; \
+#define SET_OPTION(easy, option, value)                                    \
+	do                                                                     \
+	{                                                                      \
+		CURLcode set_option_code_ = curl_easy_setopt(easy, option, value); \
+                                                                           \
+		if (set_option_code_ != CURLE_OK)                                  \
+			return set_option_code_;                                       \
 	} while (0)
 
 /* What no request of ours wants of libcurl, and how it calls us back. */
@@ -498,7 +491,7 @@ static bool
 is_pool_name(const char *pool)
 {
 	return pool[0] != '\0' && pool[0] != '-' &&
-		strspn(pool, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(pool);
+		   strspn(pool, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(pool);
 }
 
 /* Nothing that would end the request line, or that libcurl would cut off. */
@@ -519,18 +512,17 @@ static CURLcode
 set_url(CURL *easy, const CmHttpCall *call)
 {
 	const CmEndpoint *endpoint = call->endpoint;
-	size_t		n_url = strlen(call->pool) + strlen(call->path) +
-		sizeof(endpoint->host) + sizeof("http://[]:65535");
-	char	   *url = malloc(n_url);
-	CURLcode	code;
+	size_t n_url = strlen(call->pool) + strlen(call->path) + sizeof(endpoint->host) +
+				   sizeof("http://[]:65535");
+	char *url = malloc(n_url);
+	CURLcode code;
 
 	if (url == NULL)
 		return CURLE_OUT_OF_MEMORY;
 	if (endpoint->kind == CM_ENDPOINT_UNIX)
 		snprintf(url, n_url, "http://%s%s", call->pool, call->path);
 	else
-		snprintf(url, n_url, endpoint->host_is_ipv6 ?
-				 "http://[%s]:%d%s" : "http://%s:%d%s",
+		snprintf(url, n_url, endpoint->host_is_ipv6 ? "http://[%s]:%d%s" : "http://%s:%d%s",
 				 endpoint->host, endpoint->port, call->path);
 	code = curl_easy_setopt(easy, CURLOPT_URL, url);
 	free(url);
@@ -540,8 +532,7 @@ set_url(CURL *easy, const CmHttpCall *call)
 static CURLcode
 set_target(CURL *easy, const CmHttpCall *call)
 {
-	int64		connect_ms = call->connect_timeout_ms > 0 ?
-		call->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+	int64 connect_ms = call->connect_timeout_ms > 0 ? call->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 
 	if (!is_pool_name(call->pool) || !is_path(call->path))
 		return CURLE_URL_MALFORMAT;
@@ -554,8 +545,7 @@ set_target(CURL *easy, const CmHttpCall *call)
 		SET_OPTION(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
 	}
 	SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(connect_ms, INT_MAX));
-	SET_OPTION(easy, CURLOPT_TIMEOUT_MS,
-			   (long) Max(Min(call->timeout_ms, INT_MAX), 0));
+	SET_OPTION(easy, CURLOPT_TIMEOUT_MS, (long) Max(Min(call->timeout_ms, INT_MAX), 0));
 	SET_OPTION(easy, CURLOPT_FRESH_CONNECT, (long) call->fresh);
 	SET_OPTION(easy, CURLOPT_FORBID_REUSE, (long) call->fresh);
 	return set_url(easy, call);
@@ -568,7 +558,7 @@ set_target(CURL *easy, const CmHttpCall *call)
 static CURLcode
 set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
 {
-	bool		is_post = strcmp(call->method, "POST") == 0;
+	bool is_post = strcmp(call->method, "POST") == 0;
 
 	if (call->method[0] == '\0' ||
 		strspn(call->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(call->method))
@@ -587,8 +577,7 @@ set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
 		SET_OPTION(easy, CURLOPT_NOBODY, 1L);
 	else if (!is_post)
 		SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, call->method);
-	SET_OPTION(easy, CURLOPT_HTTPHEADER,
-			   call->body ? http->headers_json : http->headers_plain);
+	SET_OPTION(easy, CURLOPT_HTTPHEADER, call->body ? http->headers_json : http->headers_plain);
 	if (!call->is_stream)
 		SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE,
 				   (curl_off_t) Min(call->max_body_bytes, PG_INT64_MAX));
@@ -623,7 +612,7 @@ return_easy(CmHttp *http, CURL *easy, bool is_clean)
 static void
 detach_easy(CmHttpRequest *request)
 {
-	CURL	   *easy = request->easy;
+	CURL *easy = request->easy;
 
 	if (easy == NULL)
 		return;
@@ -700,11 +689,10 @@ classify_sent(const CmHttpRequest *request, CURLcode code, long os_errno)
 }
 
 static void
-describe_not_sent(CmHttpRequest *request, CURLcode code, long os_errno,
-				  char *text, size_t n_text)
+describe_not_sent(CmHttpRequest *request, CURLcode code, long os_errno, char *text, size_t n_text)
 {
 	const CmEndpoint *endpoint = &request->endpoint;
-	char		reason[CURL_ERROR_SIZE];
+	char reason[CURL_ERROR_SIZE];
 
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		strlcpy(reason, "timed out", sizeof(reason));
@@ -719,18 +707,17 @@ describe_not_sent(CmHttpRequest *request, CURLcode code, long os_errno,
 		strlcpy(reason, describe_curl_code(request, code), sizeof(reason));
 
 	if (endpoint->kind == CM_ENDPOINT_UNIX)
-		snprintf(text, n_text, "could not connect to \"%s\": %s",
-				 endpoint->path, reason);
+		snprintf(text, n_text, "could not connect to \"%s\": %s", endpoint->path, reason);
 	else
-		snprintf(text, n_text, "could not connect to %s port %d: %s",
-				 endpoint->host, endpoint->port, reason);
+		snprintf(text, n_text, "could not connect to %s port %d: %s", endpoint->host,
+				 endpoint->port, reason);
 }
 
 static void
 describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 {
-	char	   *text = request->error;
-	size_t		n_text = sizeof(request->error);
+	char *text = request->error;
+	size_t n_text = sizeof(request->error);
 
 	switch (request->outcome)
 	{
@@ -740,30 +727,25 @@ describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 			describe_not_sent(request, code, os_errno, text, n_text);
 			break;
 		case CM_HTTP_TIMED_OUT:
-			snprintf(text, n_text, "timed out after %lld ms",
-					 (long long) request->timeout_ms);
+			snprintf(text, n_text, "timed out after %lld ms", (long long) request->timeout_ms);
 			break;
 		case CM_HTTP_CUT:
 			if (request->stop == STOP_NO_MEMORY || code == CURLE_OUT_OF_MEMORY)
 				snprintf(text, n_text, "out of memory while reading the reply");
 			else
-				snprintf(text, n_text,
-						 "connection closed before the reply was complete%s%s",
-						 os_errno ? ": " : "",
-						 os_errno ? strerror((int) os_errno) : "");
+				snprintf(text, n_text, "connection closed before the reply was complete%s%s",
+						 os_errno ? ": " : "", os_errno ? strerror((int) os_errno) : "");
 			break;
 		case CM_HTTP_BAD_REPLY:
 			if (request->stop == STOP_HEADERS || code == CURLE_OUT_OF_MEMORY)
-				snprintf(text, n_text, "reply headers are longer than %d bytes",
-						 MAX_HEADER_BYTES);
+				snprintf(text, n_text, "reply headers are longer than %d bytes", MAX_HEADER_BYTES);
 			else
 				snprintf(text, n_text, "reply is not valid HTTP: %s",
-						 code == CURLE_OK ? "unexpected status 101" :
-						 describe_curl_code(request, code));
+						 code == CURLE_OK ? "unexpected status 101"
+										  : describe_curl_code(request, code));
 			break;
 		case CM_HTTP_TOO_BIG:
-			snprintf(text, n_text, "reply is longer than %zu bytes",
-					 request->max_body_bytes);
+			snprintf(text, n_text, "reply is longer than %zu bytes", request->max_body_bytes);
 			break;
 		case CM_HTTP_FAILED:
 			snprintf(text, n_text, "request could not be begun: %s",
@@ -780,14 +762,13 @@ describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 static void
 end_request(CmHttpRequest *request, CURLcode code)
 {
-	long		os_errno = 0;
-	long		n_sent = 0;
+	long os_errno = 0;
+	long n_sent = 0;
 
 	if (request->easy != NULL)
 		curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &n_sent);
-	if (request->easy != NULL && (code == CURLE_COULDNT_CONNECT ||
-								  code == CURLE_SEND_ERROR ||
-								  code == CURLE_RECV_ERROR))
+	if (request->easy != NULL &&
+		(code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR))
 		curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_errno);
 	if (n_sent > 0 || code == CURLE_OK)
 		request->outcome = classify_sent(request, code, os_errno);
@@ -805,7 +786,7 @@ end_request(CmHttpRequest *request, CURLcode code)
 static bool
 open_multi(CmHttp *http)
 {
-	CURLM	   *multi = curl_multi_init();
+	CURLM *multi = curl_multi_init();
 
 	if (multi == NULL)
 		return false;
@@ -825,16 +806,15 @@ open_multi(CmHttp *http)
 static void
 rebuild_multi(CmHttp *http, CURLMcode code)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &http->requests)
+	dlist_foreach (iter, &http->requests)
 	{
 		CmHttpRequest *request = dlist_container(CmHttpRequest, node, iter.cur);
 
 		if (request->easy == NULL)
 			continue;
-		strlcpy(request->curl_error, curl_multi_strerror(code),
-				sizeof(request->curl_error));
+		strlcpy(request->curl_error, curl_multi_strerror(code), sizeof(request->curl_error));
 		end_request(request, CURLE_ABORTED_BY_CALLBACK);
 	}
 	curl_multi_cleanup(http->multi);
@@ -849,10 +829,10 @@ rebuild_multi(CmHttp *http, CURLMcode code)
 static void
 act_on_socket(CmHttp *http, curl_socket_t fd, int mask)
 {
-	int			n_running;
-	sigset_t	all;
-	sigset_t	before;
-	CURLMcode	code;
+	int n_running;
+	sigset_t all;
+	sigset_t before;
+	CURLMcode code;
 
 	if (http->multi == NULL)
 		return;
@@ -872,8 +852,8 @@ act_on_socket(CmHttp *http, curl_socket_t fd, int mask)
 static void
 move_socket(CmHttp *http, int fd, uint32 events)
 {
-	uint64		n_before = http->n_progress;
-	int			mask = 0;
+	uint64 n_before = http->n_progress;
+	int mask = 0;
 
 	if (events & EPOLLIN)
 		mask |= CURL_CSELECT_IN;
@@ -906,7 +886,7 @@ static bool
 move_sockets(CmHttp *http)
 {
 	struct epoll_event events[MAX_EVENTS];
-	int			n_events = epoll_wait(http->epoll_fd, events, MAX_EVENTS, 0);
+	int n_events = epoll_wait(http->epoll_fd, events, MAX_EVENTS, 0);
 
 	for (int i = 0; i < n_events; i++)
 		move_socket(http, events[i].data.fd, events[i].events);
@@ -916,19 +896,17 @@ move_sockets(CmHttp *http)
 static void
 collect_ended(CmHttp *http)
 {
-	CURLMsg    *message;
-	int			n_left;
+	CURLMsg *message;
+	int n_left;
 
-	while (http->multi != NULL &&
-		   (message = curl_multi_info_read(http->multi, &n_left)) != NULL)
+	while (http->multi != NULL && (message = curl_multi_info_read(http->multi, &n_left)) != NULL)
 	{
 		CmHttpRequest *request = NULL;
-		CURLcode	code = message->data.result;
+		CURLcode code = message->data.result;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE,
-						  (char **) &request);
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
 		end_request(request, code);
 	}
 }
@@ -940,12 +918,11 @@ collect_ended(CmHttp *http)
 static void
 call_user(CmHttpRequest *request)
 {
-	bool		has_news = request->has_news;
+	bool has_news = request->has_news;
 
 	unmark_ready(request);
 	request->has_news = false;
-	if (request->is_over && request->is_stream && request->n_unread > 0 &&
-		!request->had_last_bytes)
+	if (request->is_over && request->is_stream && request->n_unread > 0 && !request->had_last_bytes)
 	{
 		request->had_last_bytes = true;
 		mark_ready(request);
@@ -976,7 +953,7 @@ cm_http_drain(CmHttp *http)
 int64_t
 cm_http_timeout_ms(const CmHttp *http)
 {
-	int64		timeout_ms = -1;
+	int64 timeout_ms = -1;
 
 	if (!dlist_is_empty((dlist_head *) &http->ready))
 		return 0;
@@ -998,7 +975,7 @@ cm_http_fd(const CmHttp *http)
 static CURLcode
 set_options(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
 {
-	CURLcode	code = set_common_options(easy, request);
+	CURLcode code = set_common_options(easy, request);
 
 	if (code == CURLE_OK)
 		code = set_target(easy, call);
@@ -1010,10 +987,10 @@ set_options(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
 static CURLcode
 hand_over(CmHttpRequest *request, const CmHttpCall *call)
 {
-	CmHttp	   *http = request->http;
-	CURL	   *easy = http->multi ? take_easy(http) : NULL;
-	CURLcode	code;
-	CURLMcode	multi_code;
+	CmHttp *http = request->http;
+	CURL *easy = http->multi ? take_easy(http) : NULL;
+	CURLcode code;
+	CURLMcode multi_code;
 
 	if (easy == NULL)
 		return CURLE_OUT_OF_MEMORY;
@@ -1026,8 +1003,7 @@ hand_over(CmHttpRequest *request, const CmHttpCall *call)
 			request->easy = easy;
 			return CURLE_OK;
 		}
-		strlcpy(request->curl_error, curl_multi_strerror(multi_code),
-				sizeof(request->curl_error));
+		strlcpy(request->curl_error, curl_multi_strerror(multi_code), sizeof(request->curl_error));
 		code = CURLE_FAILED_INIT;
 	}
 	return_easy(http, easy, false);
@@ -1038,11 +1014,10 @@ CmHttpRequest *
 cm_http_start(CmHttp *http, const CmHttpCall *call)
 {
 	CmHttpRequest *request = calloc(1, sizeof(CmHttpRequest));
-	CURLcode	code;
+	CURLcode code;
 
 	if (request == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	request->http = http;
 	request->endpoint = *call->endpoint;
 	request->is_stream = call->is_stream;
@@ -1122,7 +1097,7 @@ cm_http_header(const CmHttpRequest *request, const char *name)
 static void
 resume_stream(CmHttpRequest *request)
 {
-	CURLcode	code;
+	CURLcode code;
 
 	request->is_paused = false;
 	code = curl_easy_pause(request->easy, CURLPAUSE_CONT);
@@ -1151,7 +1126,7 @@ cm_http_consume(CmHttpRequest *request, size_t n_bytes)
 	if (request->n_unread < request->max_body_bytes || request->n_unread == 0)
 		resume_stream(request);
 	else
-		announce_bytes(request);	/* too full for more to come and do that */
+		announce_bytes(request); /* too full for more to come and do that */
 }
 
 void
@@ -1159,9 +1134,9 @@ cm_http_append_escaped(StringInfo to, const char *text)
 {
 	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
 	{
-		bool		is_plain = (*p >= 'a' && *p <= 'z') ||
-			(*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') ||
-			*p == '-' || *p == '_' || *p == '.' || *p == '~';
+		bool is_plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+						(*p >= '0' && *p <= '9') || *p == '-' || *p == '_' || *p == '.' ||
+						*p == '~';
 
 		if (is_plain)
 			appendStringInfoChar(to, *p);
@@ -1176,10 +1151,10 @@ cm_http_append_escaped(StringInfo to, const char *text)
 static void
 free_http(void *arg)
 {
-	CmHttp	   *http = arg;
+	CmHttp *http = arg;
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &http->requests)
+	dlist_foreach_modify (iter, &http->requests)
 		cm_http_cancel(dlist_container(CmHttpRequest, node, iter.cur));
 	while (http->n_idle_easy > 0)
 		curl_easy_cleanup(http->idle_easy[--http->n_idle_easy]);
@@ -1201,9 +1176,8 @@ make_header_lists(CmHttp *http)
 	http->headers_plain = curl_slist_append(NULL, "Expect:");
 	http->headers_json = curl_slist_append(NULL, "Expect:");
 	return http->headers_plain != NULL && http->headers_json != NULL &&
-		curl_slist_append(http->headers_plain, "Content-Type:") != NULL &&
-		curl_slist_append(http->headers_json,
-						  "Content-Type: application/json") != NULL;
+		   curl_slist_append(http->headers_plain, "Content-Type:") != NULL &&
+		   curl_slist_append(http->headers_json, "Content-Type: application/json") != NULL;
 }
 
 /* Not when the library is loaded: that may be in the postmaster. */
@@ -1216,12 +1190,9 @@ init_curl(void)
 	if (is_initialized)
 		return;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not initialize libcurl")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize libcurl")));
 	version = curl_version_info(CURLVERSION_NOW);
-	if (version->version_num < MIN_CURL_VERSION ||
-		!(version->features & CURL_VERSION_UNIX_SOCKETS))
+	if (version->version_num < MIN_CURL_VERSION || !(version->features & CURL_VERSION_UNIX_SOCKETS))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("libcurl %s cannot be used", version->version),
@@ -1232,7 +1203,7 @@ init_curl(void)
 CmHttp *
 cm_http_new(MemoryContext context)
 {
-	CmHttp	   *http;
+	CmHttp *http;
 
 	init_curl();
 	http = MemoryContextAllocZero(context, sizeof(CmHttp));
@@ -1249,10 +1220,8 @@ cm_http_new(MemoryContext context)
 		http->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (http->epoll_fd < 0)
 		ereport(ERROR,
-				(errcode_for_socket_access(),
-				 errmsg("could not create an epoll descriptor: %m")));
+				(errcode_for_socket_access(), errmsg("could not create an epoll descriptor: %m")));
 	if (!open_multi(http) || !make_header_lists(http))
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return http;
 }

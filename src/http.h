@@ -28,15 +28,15 @@ typedef struct CmHttpRequest CmHttpRequest;
 /* What became of the exchange; the HTTP status is a separate matter. */
 typedef enum CmHttpOutcome
 {
-	CM_HTTP_OK,					/* a whole reply arrived, whatever its status */
-	CM_HTTP_NOT_SENT,			/* not a byte of it reached the engine, nor
-								 * can it any more: safe to send again */
-	CM_HTTP_TIMED_OUT,			/* sent, perhaps acted on, no whole reply */
-	CM_HTTP_CUT,				/* likewise, the connection ended early */
-	CM_HTTP_BAD_REPLY,			/* likewise, what came is not HTTP */
-	CM_HTTP_TOO_BIG,			/* likewise, longer than allowed */
-	CM_HTTP_FAILED,				/* never begun (out of memory, a call that is
-								 * not well formed): nothing was sent */
+	CM_HTTP_OK,		   /* a whole reply arrived, whatever its status */
+	CM_HTTP_NOT_SENT,  /* not a byte of it reached the engine, nor
+						* can it any more: safe to send again */
+	CM_HTTP_TIMED_OUT, /* sent, perhaps acted on, no whole reply */
+	CM_HTTP_CUT,	   /* likewise, the connection ended early */
+	CM_HTTP_BAD_REPLY, /* likewise, what came is not HTTP */
+	CM_HTTP_TOO_BIG,   /* likewise, longer than allowed */
+	CM_HTTP_FAILED,	   /* never begun (out of memory, a call that is
+						* not well formed): nothing was sent */
 } CmHttpOutcome;
 
 typedef struct CmHttpCall
@@ -47,13 +47,13 @@ typedef struct CmHttpCall
 	const char *method;			/* "GET", "POST", "DELETE" */
 	const char *path;			/* beginning with '/', escaped */
 	const char *body;			/* JSON, or NULL for none; copied */
-	size_t		n_body;
-	bool		fresh;			/* never on a reused connection: libcurl may
+	size_t n_body;
+	bool fresh;					/* never on a reused connection: libcurl may
 								 * silently send a request twice there */
-	bool		is_stream;		/* body is taken piecemeal, see below */
-	int64_t		timeout_ms;		/* for the whole exchange, 0: none (streams) */
-	int64_t		connect_timeout_ms; /* 0: ten seconds */
-	size_t		max_body_bytes;
+	bool is_stream;				/* body is taken piecemeal, see below */
+	int64_t timeout_ms;			/* for the whole exchange, 0: none (streams) */
+	int64_t connect_timeout_ms; /* 0: ten seconds */
+	size_t max_body_bytes;
 
 	/*
 	 * Called from cm_http_drain(), outside of libcurl's frames.
@@ -71,14 +71,14 @@ typedef struct CmHttpCall
 	 * may throw: the call then counts as made.  Whoever catches that should
 	 * cancel the stream, which is not called again while it is paused.
 	 */
-	void		(*on_bytes) (CmHttpRequest *request, void *arg);
-	void		(*on_done) (CmHttpRequest *request, void *arg);
-	void	   *arg;
+	void (*on_bytes)(CmHttpRequest *request, void *arg);
+	void (*on_done)(CmHttpRequest *request, void *arg);
+	void *arg;
 } CmHttpCall;
 
 /* Throws on failure.  Freed when context is reset or deleted. */
 extern CmHttp *cm_http_new(struct MemoryContextData *context);
-extern int	cm_http_fd(const CmHttp *http);
+extern int cm_http_fd(const CmHttp *http);
 
 /* Milliseconds until libcurl wants to be called; -1: not before a socket moves. */
 extern int64_t cm_http_timeout_ms(const CmHttp *http);
@@ -105,7 +105,7 @@ extern void cm_http_cancel(CmHttpRequest *request);
 extern CmHttpOutcome cm_http_outcome(const CmHttpRequest *request);
 
 /* The final status, known as soon as its headers are complete; 0: none yet. */
-extern int	cm_http_status(const CmHttpRequest *request);
+extern int cm_http_status(const CmHttpRequest *request);
 
 /*
  * The unread body, NUL-terminated behind n_bytes; valid until the next consume,
@@ -129,4 +129,4 @@ extern void cm_http_consume(CmHttpRequest *request, size_t n_bytes);
 /* Appends text to a StringInfo, percent-escaped for a query or path part. */
 extern void cm_http_append_escaped(struct StringInfoData *to, const char *text);
 
-#endif							/* CM_HTTP_H */
+#endif /* CM_HTTP_H */

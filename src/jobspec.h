@@ -23,45 +23,45 @@ typedef struct CmPair
 typedef struct CmTmpfs
 {
 	const char *target;
-	int64_t		size_mb;
+	int64_t size_mb;
 } CmTmpfs;
 
 /* A list of strings; is_set tells an empty list from one that was not given. */
 typedef struct CmWords
 {
-	bool		is_set;
-	int			count;
+	bool is_set;
+	int count;
 	const char **words;
 } CmWords;
 
 typedef struct CmJobSpec
 {
 	/* who */
-	int64_t		job_id;
-	int			attempt;
+	int64_t job_id;
+	int attempt;
 	const char *namespace_name;
-	const char *name;			/* the user's name for the job, may be NULL */
+	const char *name; /* the user's name for the job, may be NULL */
 
 	/* what */
 	const char *image;
-	const char *command;		/* text for /bin/sh -c, or NULL */
-	CmWords		args;			/* replaces the image's CMD */
-	CmWords		entrypoint;		/* replaces the image's ENTRYPOINT */
+	const char *command; /* text for /bin/sh -c, or NULL */
+	CmWords args;		 /* replaces the image's CMD */
+	CmWords entrypoint;	 /* replaces the image's ENTRYPOINT */
 	const CmPair *environment;
-	int			n_environment;
-	const CmPair *labels;		/* the user's labels */
-	int			n_labels;
+	int n_environment;
+	const CmPair *labels; /* the user's labels */
+	int n_labels;
 	const char *working_directory;
-	const char *run_as;			/* "uid" or "uid:gid", decimal */
-	const char *network;		/* "bridge", "none" or a network's name */
+	const char *run_as;	 /* "uid" or "uid:gid", decimal */
+	const char *network; /* "bridge", "none" or a network's name */
 
 	/* how much */
-	bool		read_only;
+	bool read_only;
 	const CmTmpfs *tmpfs;
-	int			n_tmpfs;
-	int64_t		memory_limit_mb;
-	int64_t		nano_cpus;		/* cpu_limit * 10^9 */
-	int64_t		timeout_seconds;
+	int n_tmpfs;
+	int64_t memory_limit_mb;
+	int64_t nano_cpus; /* cpu_limit * 10^9 */
+	int64_t timeout_seconds;
 } CmJobSpec;
 
-#endif							/* CM_JOBSPEC_H */
+#endif /* CM_JOBSPEC_H */

@@ -28,19 +28,30 @@
 #define EXIT_LOST 255
 
 static const char *const state_words[CM_N_STATES] = {
-	"pending", "launching", "running", "completed", "failed", "timeout", "cancelled"
-};
+	"pending", "launching", "running", "completed", "failed", "timeout", "cancelled"};
 
-static const char *const reason_words[CM_N_REASONS] = {
-	NULL, "exit_code", "oom", "killed", "timeout", "cancelled", "expired",
-	"dependency_failed", "image_pull", "image_policy", "create", "start", "network",
-	"policy", "host_lost", "abandoned", "infrastructure"
-};
+static const char *const reason_words[CM_N_REASONS] = {NULL,
+													   "exit_code",
+													   "oom",
+													   "killed",
+													   "timeout",
+													   "cancelled",
+													   "expired",
+													   "dependency_failed",
+													   "image_pull",
+													   "image_policy",
+													   "create",
+													   "start",
+													   "network",
+													   "policy",
+													   "host_lost",
+													   "abandoned",
+													   "infrastructure"};
 
 static CmDecision
 stay(const CmSituation *s, CmAction action, int64_t wake_ms)
 {
-	CmDecision	d = {s->state, CM_REASON_NONE, action, wake_ms};
+	CmDecision d = {s->state, CM_REASON_NONE, action, wake_ms};
 
 	return d;
 }
@@ -48,7 +59,7 @@ stay(const CmSituation *s, CmAction action, int64_t wake_ms)
 static CmDecision
 go(CmState next, CmReason reason, CmAction action)
 {
-	CmDecision	d = {next, reason, action, 0};
+	CmDecision d = {next, reason, action, 0};
 
 	return d;
 }
@@ -63,7 +74,7 @@ is_past(int64_t now_ms, int64_t limit_ms)
 static bool
 decide_unstarted_end(const CmSituation *s, CmDecision *d)
 {
-	CmAction	clean = s->seen == CM_SEEN_CREATED ? CM_DO_REMOVE : CM_DO_NOTHING;
+	CmAction clean = s->seen == CM_SEEN_CREATED ? CM_DO_REMOVE : CM_DO_NOTHING;
 
 	if (s->refusal != CM_REASON_NONE)
 		*d = go(CM_FAILED, s->refusal, clean);
@@ -79,7 +90,7 @@ decide_unstarted_end(const CmSituation *s, CmDecision *d)
 static CmDecision
 decide_pending(const CmSituation *s)
 {
-	CmDecision	d;
+	CmDecision d;
 
 	if (decide_unstarted_end(s, &d))
 		return d;
@@ -94,7 +105,7 @@ decide_pending(const CmSituation *s)
 static CmDecision
 decide_launching_created(const CmSituation *s)
 {
-	CmDecision	d;
+	CmDecision d;
 
 	if (s->start_unsure)
 	{
@@ -113,13 +124,12 @@ decide_launching_created(const CmSituation *s)
 static CmDecision
 decide_launching_absent(const CmSituation *s)
 {
-	CmDecision	d;
-	bool		may_have_run = s->has_id && !s->discarded;
+	CmDecision d;
+	bool may_have_run = s->has_id && !s->discarded;
 
 	/* Whether it expired cannot be said of what may have started in time. */
 	if (may_have_run && s->refusal == CM_REASON_NONE && !s->cancel_requested)
-		return go(CM_FAILED,
-				  s->killed_by_other ? CM_REASON_KILLED : CM_REASON_INFRASTRUCTURE,
+		return go(CM_FAILED, s->killed_by_other ? CM_REASON_KILLED : CM_REASON_INFRASTRUCTURE,
 				  CM_DO_NOTHING);
 	if (decide_unstarted_end(s, &d))
 		return d;
@@ -152,7 +162,7 @@ decide_launching(const CmSituation *s)
 static CmStop
 judge_stop(const CmSituation *s)
 {
-	bool		looks_stopped = s->exit_code == EXIT_SIGTERM || s->exit_code == EXIT_SIGKILL;
+	bool looks_stopped = s->exit_code == EXIT_SIGTERM || s->exit_code == EXIT_SIGKILL;
 
 	if (s->stop != CM_STOP_NOT)
 		return s->stop;
@@ -170,8 +180,8 @@ judge_failure(const CmSituation *s)
 		return CM_REASON_OOM;
 	if (s->killed_by_other)
 		return CM_REASON_KILLED;
-	if (s->host_was_away && (s->exit_code == EXIT_SIGKILL || s->exit_code == EXIT_SIGTERM ||
-							 s->exit_code == EXIT_LOST))
+	if (s->host_was_away &&
+		(s->exit_code == EXIT_SIGKILL || s->exit_code == EXIT_SIGTERM || s->exit_code == EXIT_LOST))
 		return CM_REASON_INFRASTRUCTURE;
 	return CM_REASON_EXIT_CODE;
 }
@@ -206,8 +216,7 @@ decide_running_absent(const CmSituation *s)
 		case CM_STOP_NOT:
 			break;
 	}
-	return go(CM_FAILED,
-			  s->killed_by_other ? CM_REASON_KILLED : CM_REASON_INFRASTRUCTURE,
+	return go(CM_FAILED, s->killed_by_other ? CM_REASON_KILLED : CM_REASON_INFRASTRUCTURE,
 			  CM_DO_NOTHING);
 }
 
@@ -216,7 +225,7 @@ decide_running_running(const CmSituation *s)
 {
 	if (s->stop != CM_STOP_NOT)
 	{
-		int64_t		kill_ms = s->stop_sent_ms + s->grace_ms;
+		int64_t kill_ms = s->stop_sent_ms + s->grace_ms;
 
 		if (s->kill_sent)
 			return stay(s, CM_DO_NOTHING, 0);

@@ -19,24 +19,24 @@
 
 typedef enum CmState
 {
-	CM_PENDING,					/* waits for a slot, or for its time */
-	CM_LAUNCHING,				/* has a host: image pull, create, start */
-	CM_RUNNING,					/* its container was started */
-	CM_COMPLETED,				/* exit code 0 */
-	CM_FAILED,					/* did not complete; see the reason */
-	CM_TIMEOUT,					/* ran into its time limit and was stopped */
-	CM_CANCELLED				/* ended because somebody asked for it */
+	CM_PENDING,	  /* waits for a slot, or for its time */
+	CM_LAUNCHING, /* has a host: image pull, create, start */
+	CM_RUNNING,	  /* its container was started */
+	CM_COMPLETED, /* exit code 0 */
+	CM_FAILED,	  /* did not complete; see the reason */
+	CM_TIMEOUT,	  /* ran into its time limit and was stopped */
+	CM_CANCELLED  /* ended because somebody asked for it */
 } CmState;
 #define CM_N_STATES (CM_CANCELLED + 1)
 
 /* What is seen of an attempt on its host. */
 typedef enum CmSeen
 {
-	CM_SEEN_UNKNOWN,			/* the host has not told */
-	CM_SEEN_ABSENT,				/* it told that there is no such container */
-	CM_SEEN_CREATED,			/* there, never started */
+	CM_SEEN_UNKNOWN, /* the host has not told */
+	CM_SEEN_ABSENT,	 /* it told that there is no such container */
+	CM_SEEN_CREATED, /* there, never started */
 	CM_SEEN_RUNNING,
-	CM_SEEN_EXITED				/* was started and is over */
+	CM_SEEN_EXITED /* was started and is over */
 } CmSeen;
 #define CM_N_SEEN (CM_SEEN_EXITED + 1)
 
@@ -65,15 +65,15 @@ typedef enum CmReason
 /* What is to be done on the host. */
 typedef enum CmAction
 {
-	CM_DO_NOTHING,				/* wait: for the host, or until wake_ms */
-	CM_DO_CREATE,				/* make the container */
-	CM_DO_SAVE_ID,				/* record its id; only then may it be started */
+	CM_DO_NOTHING, /* wait: for the host, or until wake_ms */
+	CM_DO_CREATE,  /* make the container */
+	CM_DO_SAVE_ID, /* record its id; only then may it be started */
 	CM_DO_START,
-	CM_DO_DISCARD,				/* remove a container that was never started */
-	CM_DO_TERM,					/* ask it to end (SIGTERM) */
-	CM_DO_KILL,					/* end it (SIGKILL) */
-	CM_DO_COLLECT,				/* read what it printed, then record the end */
-	CM_DO_REMOVE				/* remove what is left of it */
+	CM_DO_DISCARD, /* remove a container that was never started */
+	CM_DO_TERM,	   /* ask it to end (SIGTERM) */
+	CM_DO_KILL,	   /* end it (SIGKILL) */
+	CM_DO_COLLECT, /* read what it printed, then record the end */
+	CM_DO_REMOVE   /* remove what is left of it */
 } CmAction;
 
 /* Why a running container is being stopped. */
@@ -87,43 +87,43 @@ typedef enum CmStop
 typedef struct CmSituation
 {
 	/* what is recorded, durably */
-	CmState		state;
-	bool		has_id;			/* the container's id is recorded: a start may
-								 * have been sent */
-	bool		cancel_requested;
+	CmState state;
+	bool has_id; /* the container's id is recorded: a start may
+				  * have been sent */
+	bool cancel_requested;
 
 	/* what is seen */
-	CmSeen		seen;
-	int			exit_code;		/* of CM_SEEN_EXITED */
-	bool		oom_killed;		/* likewise */
-	bool		killed_by_other;	/* a kill that was not ours was seen */
-	bool		host_was_away;	/* the engine was out of reach while it ran */
-	bool		ran_too_long;	/* by the engine's clock, to the time limit */
+	CmSeen seen;
+	int exit_code;		  /* of CM_SEEN_EXITED */
+	bool oom_killed;	  /* likewise */
+	bool killed_by_other; /* a kill that was not ours was seen */
+	bool host_was_away;	  /* the engine was out of reach while it ran */
+	bool ran_too_long;	  /* by the engine's clock, to the time limit */
 
 	/* what was tried */
-	CmReason	refusal;		/* the engine refused to create or start it */
-	bool		start_unsure;	/* a start may be under way whose answer is lost */
-	bool		engine_forgot;	/* ... and the engine was restarted since: the
-								 * container may run without its knowledge */
-	bool		discarded;		/* we removed it before it ever started */
-	CmStop		stop;			/* a SIGTERM of ours was accepted */
-	bool		kill_sent;
+	CmReason refusal;	/* the engine refused to create or start it */
+	bool start_unsure;	/* a start may be under way whose answer is lost */
+	bool engine_forgot; /* ... and the engine was restarted since: the
+						 * container may run without its knowledge */
+	bool discarded;		/* we removed it before it ever started */
+	CmStop stop;		/* a SIGTERM of ours was accepted */
+	bool kill_sent;
 
 	/* time */
-	int64_t		now_ms;
-	int64_t		expires_ms;		/* must have started by then; 0: never */
-	int64_t		deadline_ms;	/* must have ended by then; 0: not running */
-	int64_t		sure_ms;		/* when an unsure start counts as not sent */
-	int64_t		stop_sent_ms;
-	int64_t		grace_ms;		/* between SIGTERM and SIGKILL */
+	int64_t now_ms;
+	int64_t expires_ms;	 /* must have started by then; 0: never */
+	int64_t deadline_ms; /* must have ended by then; 0: not running */
+	int64_t sure_ms;	 /* when an unsure start counts as not sent */
+	int64_t stop_sent_ms;
+	int64_t grace_ms; /* between SIGTERM and SIGKILL */
 } CmSituation;
 
 typedef struct CmDecision
 {
-	CmState		next;			/* the same state: nothing to record */
-	CmReason	reason;			/* of a terminal state */
-	CmAction	action;
-	int64_t		wake_ms;		/* decide again then at the latest; 0: not by time */
+	CmState next;	 /* the same state: nothing to record */
+	CmReason reason; /* of a terminal state */
+	CmAction action;
+	int64_t wake_ms; /* decide again then at the latest; 0: not by time */
 } CmDecision;
 
 extern CmDecision cm_lifecycle_decide(const CmSituation *situation);
@@ -135,4 +135,4 @@ extern bool cm_lifecycle_parse_state(const char *word, CmState *state);
 /* NULL for CM_REASON_NONE. */
 extern const char *cm_lifecycle_reason_word(CmReason reason);
 
-#endif							/* CM_LIFECYCLE_H */
+#endif /* CM_LIFECYCLE_H */

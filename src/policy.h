@@ -32,13 +32,14 @@ typedef struct CmLimits
 #define CM_MAX_WORDS 4096				   /* entries in args or entrypoint */
 #define CM_MAX_PAIRS 4096				   /* environment variables, labels */
 #define CM_MAX_TMPFS 32
-#define CM_MAX_TEXT_BYTES (128 * 1024 - 1) /* command; all args; one variable:
-											* exec takes no longer word */
+#define CM_MAX_TEXT_BYTES                                                             \
+	(128 * 1024 - 1)							  /* command; all args; one variable: \
+												   * exec takes no longer word */
 #define CM_MAX_SPEC_BYTES (4 * CM_MAX_TEXT_BYTES) /* everything together */
-#define CM_MAX_NAME_BYTES 255				/* names of jobs and networks */
+#define CM_MAX_NAME_BYTES 255					  /* names of jobs and networks */
 #define CM_MAX_PATH_BYTES 4096
 #define CM_MAX_LABEL_KEY_BYTES 63
-#define CM_MAX_LABEL_BYTES 4096 /* a label's value */
+#define CM_MAX_LABEL_BYTES 4096			/* a label's value */
 #define CM_MAX_LABELS_BYTES (64 * 1024) /* all of them: each event of the engine has them */
 
 /*

@@ -32,12 +32,12 @@
 /* cm_submit_job's parameters: all but the last, options, are columns. */
 typedef struct SubmitPlan
 {
-	Oid			function;		/* that it was made for */
-	int			n_columns;
-	char	  **columns;
-	Oid		   *types;			/* n_columns, then jsonb */
-	SPIPlanPtr	plain;
-	SPIPlanPtr	with_options;
+	Oid function; /* that it was made for */
+	int n_columns;
+	char **columns;
+	Oid *types; /* n_columns, then jsonb */
+	SPIPlanPtr plain;
+	SPIPlanPtr with_options;
 } SubmitPlan;
 
 static SubmitPlan submit_plan;
@@ -45,10 +45,10 @@ static SubmitPlan submit_plan;
 static void
 read_parameters(Oid function)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid		   *types;
-	char	  **names;
-	char	   *modes;
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid *types;
+	char **names;
+	char *modes;
 	MemoryContext caller;
 
 	if (!HeapTupleIsValid(tuple))
@@ -67,8 +67,8 @@ static SPIPlanPtr
 plan_insert(const char *schema, bool with_options)
 {
 	StringInfoData text;
-	int			n = submit_plan.n_columns;
-	SPIPlanPtr	plan;
+	int n = submit_plan.n_columns;
+	SPIPlanPtr plan;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "INSERT INTO %s.cm_jobs (", schema);
@@ -84,7 +84,8 @@ plan_insert(const char *schema, bool with_options)
 			appendStringInfo(&text, "%s$%d", i ? ", " : "", i + 1);
 	}
 	if (with_options)
-		appendStringInfo(&text, " FROM pg_catalog.jsonb_populate_record(NULL::%s.cm_jobs, $%d) AS o",
+		appendStringInfo(&text,
+						 " FROM pg_catalog.jsonb_populate_record(NULL::%s.cm_jobs, $%d) AS o",
 						 schema, n + 1);
 	appendStringInfoString(&text, " RETURNING id");
 	plan = SPI_prepare(text.data, n + 1, submit_plan.types);
@@ -97,7 +98,7 @@ plan_insert(const char *schema, bool with_options)
 static void
 prepare_submit(FunctionCallInfo fcinfo)
 {
-	Oid			function = fcinfo->flinfo->fn_oid;
+	Oid function = fcinfo->flinfo->fn_oid;
 	const char *schema;
 
 	if (submit_plan.function == function)
@@ -113,13 +114,13 @@ static const char *
 find_nearest_column(const char *key, int n_key)
 {
 	const char *nearest = NULL;
-	int			best = 4;		/* edits; more is another word */
+	int best = 4; /* edits; more is another word */
 
 	for (int i = 0; i < submit_plan.n_columns; i++)
 	{
 		const char *column = submit_plan.columns[i];
-		int			distance = varstr_levenshtein_less_equal(key, n_key, column, strlen(column),
-															 1, 1, 1, best, true);
+		int distance =
+			varstr_levenshtein_less_equal(key, n_key, column, strlen(column), 1, 1, 1, best, true);
 
 		if (distance < best)
 		{
@@ -141,19 +142,18 @@ check_option(FunctionCallInfo fcinfo, const char *key, int n_key)
 			strncmp(submit_plan.columns[i], key, n_key) != 0)
 			continue;
 		if (!PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s is given twice", submit_plan.columns[i]),
-					 errdetail("It is a parameter of its own and a key of options."),
-					 errhint("Leave one of them out.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("%s is given twice", submit_plan.columns[i]),
+							errdetail("It is a parameter of its own and a key of options."),
+							errhint("Leave one of them out.")));
 		return;
 	}
 	nearest = find_nearest_column(key, pg_mbcliplen(key, n_key, NAMEDATALEN));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("options has an unknown key \"%.*s\"", pg_mbcliplen(key, n_key, 100), key),
-			 nearest ? errhint("Perhaps you meant \"%s\".", nearest) :
-			 errhint("Keys are columns of cm_jobs that a job may be given.")));
+			 nearest ? errhint("Perhaps you meant \"%s\".", nearest)
+					 : errhint("Keys are columns of cm_jobs that a job may be given.")));
 }
 
 static void
@@ -161,12 +161,11 @@ check_options(FunctionCallInfo fcinfo, Jsonb *options)
 {
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!JB_ROOT_IS_OBJECT(options))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("options is not a JSON object"),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options is not a JSON object"),
 				 errhint("Write it as {\"column\": value}.")));
 	iterator = JsonbIteratorInit(&options->root);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
@@ -183,8 +182,8 @@ static void
 throw_without_statement(MemoryContext context)
 {
 	const char *begin = "SQL statement \"INSERT INTO ";
-	ErrorData  *error;
-	char	   *end;
+	ErrorData *error;
+	char *end;
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
@@ -201,7 +200,7 @@ static int64
 insert_job(SPIPlanPtr plan, Datum *values, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
-	bool		is_null;
+	bool is_null;
 
 	PG_TRY();
 	{
@@ -222,11 +221,11 @@ PG_FUNCTION_INFO_V1(cm_submit_job);
 Datum
 cm_submit_job(PG_FUNCTION_ARGS)
 {
-	int			n = PG_NARGS();
-	Datum	   *values = palloc(sizeof(Datum) * n);
-	char	   *nulls = palloc(n + 1);
-	bool		with_options = !PG_ARGISNULL(n - 1);
-	int64		id;
+	int n = PG_NARGS();
+	Datum *values = palloc(sizeof(Datum) * n);
+	char *nulls = palloc(n + 1);
+	bool with_options = !PG_ARGISNULL(n - 1);
+	int64 id;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -247,9 +246,9 @@ cm_submit_job(PG_FUNCTION_ARGS)
 
 typedef struct RequestedJob
 {
-	bool		is_pending;
-	bool		is_finished;
-	bool		is_being_cancelled;
+	bool is_pending;
+	bool is_finished;
+	bool is_being_cancelled;
 } RequestedJob;
 
 /*
@@ -265,12 +264,11 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 		"  WHERE r.job_id = j.id AND r.action = 'cancel'), q.job_id IS NOT NULL"
 		" FROM cm_internal.current_identity i, @extschema@.cm_jobs j"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id WHERE j.id = $1",
-		NULL, InvalidOid
-	};
-	bool		is_null;
-	char	   *owner;
-	char	   *status;
-	Oid			owner_id;
+		NULL, InvalidOid};
+	bool is_null;
+	char *owner;
+	char *status;
+	Oid owner_id;
 
 	if (!cm_sqlapi_read_job(fcinfo, &look, job_id))
 		cm_sqlapi_throw_no_job(job_id);
@@ -278,16 +276,14 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 	status = cm_sqlapi_job_text(2);
 	owner_id = get_role_oid(owner, true);
 	if (!superuser_arg(caller) && (!OidIsValid(owner_id) || !has_privs_of_role(caller, owner_id)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("job %lld belongs to role \"%s\"", (long long) job_id, owner),
-				 errhint("Only members of that role and superusers may change it.")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("job %lld belongs to role \"%s\"", (long long) job_id, owner),
+						errhint("Only members of that role and superusers may change it.")));
 	job->is_finished = !DatumGetBool(cm_sqlapi_job_datum(5, &is_null));
 	if (!DatumGetBool(cm_sqlapi_job_datum(3, &is_null)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("job %lld is a copy from another database and does not run here",
-						(long long) job_id)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("job %lld is a copy from another database and does not run here",
+							   (long long) job_id)));
 	job->is_pending = strcmp(status, "pending") == 0;
 	job->is_being_cancelled = DatumGetBool(cm_sqlapi_job_datum(4, &is_null));
 }
@@ -295,17 +291,17 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 static void
 leave_request(int64 job_id, const char *action, int priority, Oid caller)
 {
-	Oid			types[4] = {INT8OID, TEXTOID, INT4OID, TEXTOID};
-	Datum		values[4];
+	Oid types[4] = {INT8OID, TEXTOID, INT4OID, TEXTOID};
+	Datum values[4];
 
 	values[0] = Int64GetDatum(job_id);
 	values[1] = CStringGetTextDatum(action);
 	values[2] = Int32GetDatum(priority);
 	values[3] = CStringGetTextDatum(GetUserNameFromId(caller, false));
-	SPI_execute_with_args("INSERT INTO cm_internal.requests (job_id, action, priority, requested_by)"
-						  " VALUES ($1, $2, $3, $4)",
-						  4, types, values, strcmp(action, "cancel") == 0 ? "  n " : "    ",
-						  false, 0);
+	SPI_execute_with_args(
+		"INSERT INTO cm_internal.requests (job_id, action, priority, requested_by)"
+		" VALUES ($1, $2, $3, $4)",
+		4, types, values, strcmp(action, "cancel") == 0 ? "  n " : "    ", false, 0);
 }
 
 PG_FUNCTION_INFO_V1(cm_cancel_job);
@@ -313,11 +309,11 @@ PG_FUNCTION_INFO_V1(cm_cancel_job);
 Datum
 cm_cancel_job(PG_FUNCTION_ARGS)
 {
-	int64		job_id = PG_GETARG_INT64(0);
-	Oid			caller = GetUserId();
-	CmAsOwner	as_owner;
+	int64 job_id = PG_GETARG_INT64(0);
+	Oid caller = GetUserId();
+	CmAsOwner as_owner;
 	RequestedJob job;
-	bool		does_it;
+	bool does_it;
 
 	SPI_connect();
 	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
@@ -335,12 +331,12 @@ PG_FUNCTION_INFO_V1(cm_set_priority);
 Datum
 cm_set_priority(PG_FUNCTION_ARGS)
 {
-	int64		job_id = PG_GETARG_INT64(0);
-	int			priority = PG_GETARG_INT32(1);
-	Oid			caller = GetUserId();
-	CmAsOwner	as_owner;
+	int64 job_id = PG_GETARG_INT64(0);
+	int priority = PG_GETARG_INT32(1);
+	Oid caller = GetUserId();
+	CmAsOwner as_owner;
 	RequestedJob job;
-	bool		does_it;
+	bool does_it;
 
 	if (priority < 0 || priority > MAX_PRIORITY)
 		ereport(ERROR,

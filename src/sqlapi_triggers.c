@@ -39,9 +39,9 @@
 
 typedef struct AsTableOwner
 {
-	Oid			user_id;
-	int			security_context;
-	int			guc_level;
+	Oid user_id;
+	int security_context;
+	int guc_level;
 } AsTableOwner;
 
 static void
@@ -70,11 +70,11 @@ get_schema(Relation relation)
 /* A statement that is planned once per session and table. */
 typedef struct TriggerSql
 {
-	const char *text;			/* %s: the schema */
-	int			n_args;
-	Oid			arg_types[2];
-	Oid			relation;
-	SPIPlanPtr	plan;
+	const char *text; /* %s: the schema */
+	int n_args;
+	Oid arg_types[2];
+	Oid relation;
+	SPIPlanPtr plan;
 } TriggerSql;
 
 static uint64
@@ -82,12 +82,11 @@ run(TriggerSql *sql, Relation relation, Datum *values)
 {
 	if (sql->relation != RelationGetRelid(relation))
 	{
-		SPIPlanPtr	plan = SPI_prepare(psprintf(sql->text, get_schema(relation)),
-									   sql->n_args, sql->arg_types);
+		SPIPlanPtr plan =
+			SPI_prepare(psprintf(sql->text, get_schema(relation)), sql->n_args, sql->arg_types);
 
 		if (plan == NULL)
-			elog(ERROR, "could not plan \"%s\": %s", sql->text,
-				 SPI_result_code_string(SPI_result));
+			elog(ERROR, "could not plan \"%s\": %s", sql->text, SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);
 		sql->plan = plan;
 		sql->relation = RelationGetRelid(relation);
@@ -101,9 +100,8 @@ static TriggerData *
 get_trigger_data(FunctionCallInfo fcinfo)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("this function can only be called as a trigger")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("this function can only be called as a trigger")));
 	return (TriggerData *) fcinfo->context;
 }
 
@@ -114,16 +112,18 @@ static pg_uuid_t *
 get_epoch(Relation jobs)
 {
 	static pg_uuid_t epoch;
-	static Oid	known_for = InvalidOid;
-	static TriggerSql load = {"SELECT epoch FROM cm_internal.current_identity /* %s */", 0, {0}, InvalidOid, NULL};
-	bool		is_null;
+	static Oid known_for = InvalidOid;
+	static TriggerSql load = {
+		"SELECT epoch FROM cm_internal.current_identity /* %s */", 0, {0}, InvalidOid, NULL};
+	bool is_null;
 
 	if (known_for == RelationGetRelid(jobs))
 		return &epoch;
 	if (run(&load, jobs, NULL) != 1)
 		elog(ERROR, "table cm_internal.identity does not have exactly one row");
-	memcpy(&epoch, DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
-											   1, &is_null)), sizeof(epoch));
+	memcpy(&epoch,
+		   DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null)),
+		   sizeof(epoch));
 	known_for = RelationGetRelid(jobs);
 	return &epoch;
 }
@@ -131,19 +131,19 @@ get_epoch(Relation jobs)
 /* The row being written, changed column by column. */
 typedef struct JobRow
 {
-	Relation	relation;
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	int			n_changes;
-	int			columns[32];
-	Datum		values[32];
-	bool		nulls[32];
+	Relation relation;
+	TupleDesc desc;
+	HeapTuple tuple;
+	int n_changes;
+	int columns[32];
+	Datum values[32];
+	bool nulls[32];
 } JobRow;
 
 static Datum
 get_value(const JobRow *row, const char *column, bool *is_null)
 {
-	int			number = SPI_fnumber(row->desc, column);
+	int number = SPI_fnumber(row->desc, column);
 
 	if (number <= 0)
 		elog(ERROR, "cm_jobs has no column \"%s\"", column);
@@ -153,7 +153,7 @@ get_value(const JobRow *row, const char *column, bool *is_null)
 static bool
 is_column_null(const JobRow *row, const char *column)
 {
-	bool		is_null;
+	bool is_null;
 
 	(void) get_value(row, column, &is_null);
 	return is_null;
@@ -182,8 +182,8 @@ apply_changes(JobRow *row)
 {
 	if (row->n_changes == 0)
 		return;
-	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, row->n_changes,
-										   row->columns, row->values, row->nulls);
+	row->tuple = heap_modify_tuple_by_cols(row->tuple, row->desc, row->n_changes, row->columns,
+										   row->values, row->nulls);
 	row->n_changes = 0;
 }
 
@@ -215,8 +215,9 @@ fill_in_defaults(JobRow *row)
 	set_if_null(row, "labels", make_jsonb("{}"));
 	set_if_null(row, "read_only", BoolGetDatum(true));
 	set_if_null(row, "tmpfs", make_jsonb("{}"));
-	set_if_null(row, "owner", DirectFunctionCall1(namein,
-												  CStringGetDatum(GetUserNameFromId(GetUserId(), false))));
+	set_if_null(
+		row, "owner",
+		DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false))));
 	set_value(row, "created_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
 	set_value(row, "updated_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
 }
@@ -226,10 +227,8 @@ throw_not_yours(const char *column)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s of a job cannot be given", column),
-			 errdetail("The executor sets it."),
-			 errhint("Leave the column out."),
-			 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+			 errmsg("%s of a job cannot be given", column), errdetail("The executor sets it."),
+			 errhint("Leave the column out."), err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
 			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
 }
 
@@ -237,12 +236,11 @@ throw_not_yours(const char *column)
 static void
 check_state_columns(const JobRow *row)
 {
-	static const char *const must_be_null[] = {
-		"failure_reason", "detail", "error", "hint", "requested_host", "container_id",
-		"exit_code", "started_at", "completed_at"
-	};
-	bool		is_null;
-	Datum		status = get_value(row, "status", &is_null);
+	static const char *const must_be_null[] = {"failure_reason", "detail",		   "error",
+											   "hint",			 "requested_host", "container_id",
+											   "exit_code",		 "started_at",	   "completed_at"};
+	bool is_null;
+	Datum status = get_value(row, "status", &is_null);
 
 	for (int i = 0; i < lengthof(must_be_null); i++)
 		if (!is_column_null(row, must_be_null[i]))
@@ -263,18 +261,16 @@ check_state_columns(const JobRow *row)
 static void
 check_definition(const JobRow *row)
 {
-	CmJobSpec	spec;
-	CmProblem	problem;
-	CmLimits	limits = cm_guc_limits();
+	CmJobSpec spec;
+	CmProblem problem;
+	CmLimits limits = cm_guc_limits();
 
 	memset(&problem, 0, sizeof(problem));
 	if (is_column_null(row, "image"))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("image is missing"),
-				 errhint("Name an image, such as 'busybox:1.36'."),
-				 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
-				 err_generic_string(PG_DIAG_COLUMN_NAME, "image")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("image is missing"),
+						errhint("Name an image, such as 'busybox:1.36'."),
+						err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+						err_generic_string(PG_DIAG_COLUMN_NAME, "image")));
 	if (!cm_store_read_spec(row->tuple, row->desc, &spec, &problem) ||
 		!cm_policy_check(&spec, &limits, &problem))
 		cm_store_throw_problem(&problem, "cm_jobs");
@@ -283,23 +279,20 @@ check_definition(const JobRow *row)
 static void
 throw_bad_value(const char *column, const char *message, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", message),
-			 errhint("%s", hint),
-			 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
-			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message),
+					errhint("%s", hint), err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+					err_generic_string(PG_DIAG_COLUMN_NAME, column)));
 }
 
 /* What the guard does not look at, since it does not concern the engine. */
 static void
 check_schedule(const JobRow *row)
 {
-	bool		is_null;
-	int			priority = DatumGetInt32(get_value(row, "priority", &is_null));
+	bool is_null;
+	int priority = DatumGetInt32(get_value(row, "priority", &is_null));
 	TimestampTz run_at = DatumGetTimestampTz(get_value(row, "run_at", &is_null));
-	Datum		max_wait = get_value(row, "max_wait", &is_null);
-	Interval   *wait;
+	Datum max_wait = get_value(row, "max_wait", &is_null);
+	Interval *wait;
 
 	if (priority < 0 || priority > 100)
 		throw_bad_value("priority", psprintf("priority of %d is out of range", priority),
@@ -313,7 +306,8 @@ check_schedule(const JobRow *row)
 		return;
 	wait = DatumGetIntervalP(max_wait);
 	if (wait->time < 0 || wait->day < 0 || wait->month < 0)
-		throw_bad_value("max_wait", "max_wait is negative", "Give a positive interval, or leave it out.");
+		throw_bad_value("max_wait", "max_wait is negative",
+						"Give a positive interval, or leave it out.");
 	if (wait->month > 12 * 100 || wait->day > 36500 || wait->time > 36500 * USECS_PER_DAY)
 		throw_bad_value("max_wait", "max_wait is over 100 years", "Leave it out to wait for ever.");
 }
@@ -325,12 +319,12 @@ check_schedule(const JobRow *row)
 static void
 check_id(const JobRow *row)
 {
-	bool		is_null;
-	int64		id = DatumGetInt64(get_value(row, "id", &is_null));
-	Oid			sequence = getIdentitySequence(RelationGetRelid(row->relation),
-											   SPI_fnumber(row->desc, "id"), false);
-	int64		last = DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value,
-														 ObjectIdGetDatum(sequence)));
+	bool is_null;
+	int64 id = DatumGetInt64(get_value(row, "id", &is_null));
+	Oid sequence =
+		getIdentitySequence(RelationGetRelid(row->relation), SPI_fnumber(row->desc, "id"), false);
+	int64 last =
+		DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value, ObjectIdGetDatum(sequence)));
 
 	if (id < 1 || id > last)
 		throw_not_yours("id");
@@ -340,20 +334,19 @@ static void
 check_host(JobRow *row)
 {
 	/* The host stays until the job is on the queue, where its removal sees it. */
-	static TriggerSql find = {"SELECT FROM %s.cm_hosts WHERE name = $1 FOR KEY SHARE",
-	1, {TEXTOID}, InvalidOid, NULL};
-	bool		is_null;
-	Datum		host = get_value(row, "host", &is_null);
+	static TriggerSql find = {
+		"SELECT FROM %s.cm_hosts WHERE name = $1 FOR KEY SHARE", 1, {TEXTOID}, InvalidOid, NULL};
+	bool is_null;
+	Datum host = get_value(row, "host", &is_null);
 
 	if (is_null)
 		return;
 	if (run(&find, row->relation, &host) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("host \"%s\" does not exist", TextDatumGetCString(host)),
-				 errhint("The hosts are in cm_hosts; cm_add_host() adds one."),
-				 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
-				 err_generic_string(PG_DIAG_COLUMN_NAME, "host")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("host \"%s\" does not exist", TextDatumGetCString(host)),
+						errhint("The hosts are in cm_hosts; cm_add_host() adds one."),
+						err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+						err_generic_string(PG_DIAG_COLUMN_NAME, "host")));
 	set_value(row, "requested_host", host, false);
 }
 
@@ -366,11 +359,9 @@ is_restored(const JobRow *row)
 {
 	if (is_column_null(row, "epoch"))
 		return false;
-	if (!superuser() &&
-		!cm_class_ownercheck(RelationGetRelid(row->relation), GetUserId()))
+	if (!superuser() && !cm_class_ownercheck(RelationGetRelid(row->relation), GetUserId()))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("epoch of a job cannot be given"),
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("epoch of a job cannot be given"),
 				 errdetail("Only a superuser or the owner of cm_jobs may restore jobs."),
 				 errhint("Leave the column out.")));
 	return true;
@@ -380,9 +371,9 @@ is_restored(const JobRow *row)
 static bool
 is_copy_of_unfinished(const JobRow *row)
 {
-	bool		is_null;
-	bool		is_own;
-	Datum		epoch = get_value(row, "epoch", &is_null);
+	bool is_null;
+	bool is_own;
+	Datum epoch = get_value(row, "epoch", &is_null);
 	AsTableOwner saved;
 
 	if (!is_column_null(row, "completed_at"))
@@ -397,7 +388,8 @@ static void
 complete_restored_job(JobRow *row)
 {
 	if (is_copy_of_unfinished(row))
-		set_value(row, "detail", CStringGetTextDatum("restored from a dump; does not run here"), false);
+		set_value(row, "detail", CStringGetTextDatum("restored from a dump; does not run here"),
+				  false);
 	apply_changes(row);
 }
 
@@ -405,7 +397,7 @@ static void
 complete_job(JobRow *row)
 {
 	AsTableOwner saved;
-	Datum		epoch;
+	Datum epoch;
 
 	fill_in_defaults(row);
 	apply_changes(row);
@@ -428,8 +420,8 @@ cm_check_job(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = get_trigger_data(fcinfo);
 	MemoryContext caller = CurrentMemoryContext;
-	JobRow		row = {0};
-	HeapTuple	result;
+	JobRow row = {0};
+	HeapTuple result;
 
 	row.relation = trigger->tg_relation;
 	row.desc = RelationGetDescr(trigger->tg_relation);
@@ -458,17 +450,19 @@ find_why_not_run(const char **hint)
 		return NULL;
 	if (!cm_guc_enabled)
 	{
-		*hint = "Turn container_manager.enabled on for this database, then call cm_start_executor().";
+		*hint =
+			"Turn container_manager.enabled on for this database, then call cm_start_executor().";
 		return "container_manager.enabled is off";
 	}
 	if (!cm_shmem_is_preloaded())
 	{
-		*hint = "Add container_manager to shared_preload_libraries in postgresql.conf and restart, or call cm_start_executor() for now.";
+		*hint =
+			"Add container_manager to shared_preload_libraries in postgresql.conf and restart, or call cm_start_executor() for now.";
 		return "container_manager is not in shared_preload_libraries, and cm_start_executor() was not called";
 	}
 	/* The launcher starts one on its own, unless it cannot. */
-	if (!cm_shmem_executor_status(MyDatabaseId, &status) ||
-		status.phase == CM_PHASE_NONE || status.phase == CM_PHASE_NO_EXTENSION)
+	if (!cm_shmem_executor_status(MyDatabaseId, &status) || status.phase == CM_PHASE_NONE ||
+		status.phase == CM_PHASE_NO_EXTENSION)
 		return NULL;
 	*hint = "See cm_status.";
 	return "the executor is not running";
@@ -481,9 +475,8 @@ warn_if_nobody_runs_it(void)
 	const char *why = find_why_not_run(&hint);
 
 	if (why != NULL)
-		ereport(WARNING,
-				(errmsg("the job is queued, but nobody runs it: %s", why),
-				 errhint("%s", hint), errhidecontext(true)));
+		ereport(WARNING, (errmsg("the job is queued, but nobody runs it: %s", why),
+						  errhint("%s", hint), errhidecontext(true)));
 }
 
 PG_FUNCTION_INFO_V1(cm_enqueue_jobs);
@@ -496,12 +489,14 @@ cm_enqueue_jobs(PG_FUNCTION_ARGS)
 		" SELECT n.id, coalesce(h.id, 0), n.priority, n.run_at, n.run_at <= now(), n.run_at + n.max_wait"
 		" FROM cm_new_jobs n LEFT JOIN %s.cm_hosts h ON h.name = n.requested_host"
 		" WHERE n.status = 'pending' AND n.attempt = 0 AND n.epoch = $1",
-		1, {UUIDOID}, InvalidOid, NULL
-	};
+		1,
+		{UUIDOID},
+		InvalidOid,
+		NULL};
 	TriggerData *trigger = get_trigger_data(fcinfo);
 	AsTableOwner saved;
-	Datum		epoch;
-	uint64		n;
+	Datum epoch;
+	uint64 n;
 
 	SPI_connect();
 	SPI_register_trigger_data(trigger);
@@ -543,13 +538,13 @@ may_be_changed(const char *column)
 static void
 check_changed(TriggerData *trigger)
 {
-	CmJobSpec	spec;
-	CmProblem	problem;
-	CmLimits	limits = cm_guc_limits();
+	CmJobSpec spec;
+	CmProblem problem;
+	CmLimits limits = cm_guc_limits();
 
 	memset(&problem, 0, sizeof(problem));
-	if ((!cm_store_read_spec(trigger->tg_newtuple, RelationGetDescr(trigger->tg_relation),
-							 &spec, &problem) ||
+	if ((!cm_store_read_spec(trigger->tg_newtuple, RelationGetDescr(trigger->tg_relation), &spec,
+							 &problem) ||
 		 !cm_policy_check(&spec, &limits, &problem)) &&
 		may_be_changed(problem.column))
 		cm_store_throw_problem(&problem, "cm_jobs");
@@ -558,41 +553,40 @@ check_changed(TriggerData *trigger)
 static void
 refuse_update(TriggerData *trigger)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 
 	for (int i = 1; i <= desc->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i - 1);
-		bool		old_null;
-		bool		new_null;
-		Datum		old_value = heap_getattr(trigger->tg_trigtuple, i, desc, &old_null);
-		Datum		new_value = heap_getattr(trigger->tg_newtuple, i, desc, &new_null);
+		bool old_null;
+		bool new_null;
+		Datum old_value = heap_getattr(trigger->tg_trigtuple, i, desc, &old_null);
+		Datum new_value = heap_getattr(trigger->tg_newtuple, i, desc, &new_null);
 
 		if (column->attisdropped || may_be_changed(NameStr(column->attname)))
 			continue;
 		if (old_null == new_null &&
 			(old_null || datumIsEqual(old_value, new_value, column->attbyval, column->attlen)))
 			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("%s of a job cannot be changed by UPDATE", NameStr(column->attname)),
-				 errdetail("Only the executor changes a job's state."),
-				 errhint("%s", find_function_for(NameStr(column->attname))),
-				 err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
-				 err_generic_string(PG_DIAG_COLUMN_NAME, NameStr(column->attname))));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("%s of a job cannot be changed by UPDATE", NameStr(column->attname)),
+						errdetail("Only the executor changes a job's state."),
+						errhint("%s", find_function_for(NameStr(column->attname))),
+						err_generic_string(PG_DIAG_TABLE_NAME, "cm_jobs"),
+						err_generic_string(PG_DIAG_COLUMN_NAME, NameStr(column->attname))));
 	}
 }
 
 static void
 refuse_delete_of_unfinished(TriggerData *trigger)
 {
-	static TriggerSql find = {"SELECT FROM cm_internal.queue WHERE job_id = $1 /* %s */",
-	1, {INT8OID}, InvalidOid, NULL};
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	static TriggerSql find = {
+		"SELECT FROM cm_internal.queue WHERE job_id = $1 /* %s */", 1, {INT8OID}, InvalidOid, NULL};
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	AsTableOwner saved;
-	bool		is_null;
-	Datum		id = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "id"), desc, &is_null);
-	bool		is_unfinished;
+	bool is_null;
+	Datum id = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "id"), desc, &is_null);
+	bool is_unfinished;
 
 	SPI_connect();
 	begin_as_table_owner(trigger->tg_relation, &saved);
@@ -609,9 +603,10 @@ refuse_delete_of_unfinished(TriggerData *trigger)
 static void
 refuse_truncate_of_unfinished(TriggerData *trigger)
 {
-	static TriggerSql find = {"SELECT FROM cm_internal.queue LIMIT 1 /* %s */", 0, {0}, InvalidOid, NULL};
+	static TriggerSql find = {
+		"SELECT FROM cm_internal.queue LIMIT 1 /* %s */", 0, {0}, InvalidOid, NULL};
 	AsTableOwner saved;
-	bool		are_there;
+	bool are_there;
 
 	SPI_connect();
 	begin_as_table_owner(trigger->tg_relation, &saved);
@@ -654,12 +649,16 @@ cm_forget_jobs(PG_FUNCTION_ARGS)
 {
 	static TriggerSql forget_attempts = {
 		"DELETE FROM %s.cm_job_attempts WHERE job_id IN (SELECT id FROM cm_old_jobs)",
-		0, {0}, InvalidOid, NULL
-	};
+		0,
+		{0},
+		InvalidOid,
+		NULL};
 	static TriggerSql forget_output = {
 		"DELETE FROM cm_internal.log_chunks WHERE job_id IN (SELECT id FROM cm_old_jobs) /* %s */",
-		0, {0}, InvalidOid, NULL
-	};
+		0,
+		{0},
+		InvalidOid,
+		NULL};
 	TriggerData *trigger = get_trigger_data(fcinfo);
 	AsTableOwner saved;
 
@@ -678,22 +677,22 @@ cm_forget_jobs(PG_FUNCTION_ARGS)
 /* Numbers of the columns of cm_job_events that are told of. */
 typedef struct EventColumns
 {
-	int			seq;
-	int			job_id;
-	int			attempt;
-	int			status;
-	int			exit_code;
+	int seq;
+	int job_id;
+	int attempt;
+	int status;
+	int exit_code;
 } EventColumns;
 
 static void
 publish_event(TupleTableSlot *slot, const EventColumns *columns)
 {
-	bool		is_null;
-	bool		no_exit_code;
-	char		payload[256];
-	char		channel[NAMEDATALEN];
-	long long	job_id = DatumGetInt64(slot_getattr(slot, columns->job_id, &is_null));
-	int			exit_code = DatumGetInt32(slot_getattr(slot, columns->exit_code, &no_exit_code));
+	bool is_null;
+	bool no_exit_code;
+	char payload[256];
+	char channel[NAMEDATALEN];
+	long long job_id = DatumGetInt64(slot_getattr(slot, columns->job_id, &is_null));
+	int exit_code = DatumGetInt32(slot_getattr(slot, columns->exit_code, &no_exit_code));
 
 	snprintf(payload, sizeof(payload),
 			 "{\"seq\":%lld,\"job_id\":%lld,\"status\":\"%s\",\"attempt\":%d,\"exit_code\":%s}",
@@ -714,7 +713,7 @@ Datum
 cm_publish_events(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = get_trigger_data(fcinfo);
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	EventColumns columns;
 	TupleTableSlot *slot;
 

@@ -29,24 +29,24 @@
 #include "store.h"
 #include "store_sql.h"
 
-bool		cm_store_is_publishing = false;
+bool cm_store_is_publishing = false;
 
 static MemoryContext caller_context = NULL;
 static uint64 n_transactions = 0;
 
 /* The extension as it was found; its schema's name, quoted. */
-static Oid	extension_oid = InvalidOid;
-static Oid	extension_schema_oid = InvalidOid;
+static Oid extension_oid = InvalidOid;
+static Oid extension_schema_oid = InvalidOid;
 static char *extension_schema = NULL;
 static uint64 n_openings = 0;
 
 /* Tables that a turn touches, and how. */
 typedef struct LockedTable
 {
-	const char *schema;			/* NULL: the extension's */
+	const char *schema; /* NULL: the extension's */
 	const char *name;
-	LOCKMODE	mode;
-	Oid			relation;
+	LOCKMODE mode;
+	Oid relation;
 } LockedTable;
 
 static LockedTable locked_tables[] = {
@@ -127,27 +127,34 @@ become_a_copy(void)
 		"UPDATE cm_internal.identity i SET epoch = c.epoch, incarnation = 1,"
 		" database_oid = $1, system_identifier = (SELECT system_identifier FROM pg_control_system())"
 		" FROM cm_internal.current_identity c",
-		1, {OIDOID}, NULL, 0
-	};
-	static CmSql calm_jobs = {
-		"UPDATE @extschema@.cm_jobs SET updated_at = clock_timestamp(),"
-		" detail = 'copied with the database; does not run here'"
-		" WHERE id IN (SELECT job_id FROM cm_internal.queue)"
-		" AND epoch <> (SELECT epoch FROM cm_internal.identity)",
-		0, {0}, NULL, 0
-	};
+		1,
+		{OIDOID},
+		NULL,
+		0};
+	static CmSql calm_jobs = {"UPDATE @extschema@.cm_jobs SET updated_at = clock_timestamp(),"
+							  " detail = 'copied with the database; does not run here'"
+							  " WHERE id IN (SELECT job_id FROM cm_internal.queue)"
+							  " AND epoch <> (SELECT epoch FROM cm_internal.identity)",
+							  0,
+							  {0},
+							  NULL,
+							  0};
 	/* What was submitted to the copy itself stays. */
 	static CmSql empty_queue = {
 		"DELETE FROM cm_internal.queue q USING @extschema@.cm_jobs j, cm_internal.identity i"
 		" WHERE j.id = q.job_id AND j.epoch <> i.epoch",
-		0, {0}, NULL, 0
-	};
+		0,
+		{0},
+		NULL,
+		0};
 	static CmSql empty_requests = {
 		"DELETE FROM cm_internal.requests r"
 		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
-		0, {0}, NULL, 0
-	};
-	Datum		database = ObjectIdGetDatum(MyDatabaseId);
+		0,
+		{0},
+		NULL,
+		0};
+	Datum database = ObjectIdGetDatum(MyDatabaseId);
 
 	cm_sql_run(&new_epoch, &database, NULL);
 	cm_sql_run(&calm_jobs, NULL, NULL);
@@ -156,29 +163,31 @@ become_a_copy(void)
 	ereport(LOG,
 			(errmsg("container_manager: database \"%s\" is a copy of another one",
 					get_database_name(MyDatabaseId)),
-			 errdetail("It gets an epoch of its own; unfinished jobs that came along do not run here.")));
+			 errdetail(
+				 "It gets an epoch of its own; unfinished jobs that came along do not run here.")));
 }
 
 static void
 load_identity(CmIdentity *identity)
 {
-	static CmSql load = {
-		"SELECT i.epoch::text, i.incarnation, i.database_oid::int8,"
-		" i.system_identifier, s.system_identifier"
-		" FROM cm_internal.identity i, pg_control_system() s",
-		0, {0}, NULL, 0
-	};
-	static CmSql upgraded = {
-		"UPDATE cm_internal.identity SET system_identifier ="
-		" (SELECT system_identifier FROM pg_control_system())",
-		0, {0}, NULL, 0
-	};
+	static CmSql load = {"SELECT i.epoch::text, i.incarnation, i.database_oid::int8,"
+						 " i.system_identifier, s.system_identifier"
+						 " FROM cm_internal.identity i, pg_control_system() s",
+						 0,
+						 {0},
+						 NULL,
+						 0};
+	static CmSql upgraded = {"UPDATE cm_internal.identity SET system_identifier ="
+							 " (SELECT system_identifier FROM pg_control_system())",
+							 0,
+							 {0},
+							 NULL,
+							 0};
 
 	if (cm_sql_run(&load, NULL, NULL) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("table cm_internal.identity does not have exactly one row"),
-				 errhint("Drop the extension and create it anew.")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("table cm_internal.identity does not have exactly one row"),
+						errhint("Drop the extension and create it anew.")));
 	if ((Oid) cm_sql_int64(0, 3, 0) != MyDatabaseId)
 	{
 		become_a_copy();
@@ -198,10 +207,10 @@ find_schema(Oid extension)
 {
 	static const char *query =
 		"SELECT extnamespace::int8 FROM pg_catalog.pg_extension WHERE oid = $1";
-	Oid			types[1] = {OIDOID};
-	Datum		values[1] = {ObjectIdGetDatum(extension)};
+	Oid types[1] = {OIDOID};
+	Datum values[1] = {ObjectIdGetDatum(extension)};
 	MemoryContext caller = CurrentMemoryContext;
-	Oid			schema;
+	Oid schema;
 
 	SPI_execute_with_args(query, 1, types, values, NULL, true, 1);
 	MemoryContextSwitchTo(caller);
@@ -211,12 +220,12 @@ find_schema(Oid extension)
 	extension_schema_oid = schema;
 	if (extension_schema != NULL)
 		pfree(extension_schema);
-	extension_schema = MemoryContextStrdup(TopMemoryContext,
-										   quote_identifier(get_namespace_name(schema)));
+	extension_schema =
+		MemoryContextStrdup(TopMemoryContext, quote_identifier(get_namespace_name(schema)));
 	for (int i = 0; i < lengthof(locked_tables); i++)
 	{
 		LockedTable *table = &locked_tables[i];
-		Oid			in = table->schema ? get_namespace_oid(table->schema, true) : schema;
+		Oid in = table->schema ? get_namespace_oid(table->schema, true) : schema;
 
 		table->relation = get_relname_relid(table->name, in);
 		if (!OidIsValid(table->relation))
@@ -268,7 +277,7 @@ cm_store_is_open(void)
 bool
 cm_store_is_there(void)
 {
-	bool		is_there;
+	bool is_there;
 
 	cm_store_begin();
 	is_there = OidIsValid(get_extension_oid("container_manager", true));
@@ -281,7 +290,7 @@ cm_store_is_there(void)
 static int
 read_pids(uint64 n_rows, int *pids, int max_pids)
 {
-	int			n = Min(n_rows, (uint64) max_pids);
+	int n = Min(n_rows, (uint64) max_pids);
 
 	for (int i = 0; i < n; i++)
 		pids[i] = cm_sql_int32(i, 1, 0);
@@ -297,9 +306,11 @@ find_table_blockers(Oid relation, int *pids, int max_pids)
 		" AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 		" AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
 		" ORDER BY pid",
-		1, {OIDOID}, NULL, 0
-	};
-	Datum		value = ObjectIdGetDatum(relation);
+		1,
+		{OIDOID},
+		NULL,
+		0};
+	Datum value = ObjectIdGetDatum(relation);
 
 	return read_pids(cm_sql_run(&find, &value, NULL), pids, max_pids);
 }
@@ -329,17 +340,21 @@ cm_store_row_blockers(int64 job_id, int *pids, int max_pids)
 		" WHERE l.locktype = 'transactionid' AND l.granted AND l.pid <> pg_backend_pid()"
 		" AND l.transactionid IN (SELECT xmax FROM @extschema@.cm_jobs WHERE id = $1"
 		" UNION ALL SELECT xmax FROM cm_internal.queue WHERE job_id = $1)",
-		1, {INT8OID}, NULL, 0
-	};
+		1,
+		{INT8OID},
+		NULL,
+		0};
 	/* Several share the lock: whoever locked any row of the table. */
 	static CmSql find_any = {
 		"SELECT DISTINCT pid FROM pg_catalog.pg_locks"
 		" WHERE locktype = 'relation' AND relation = $1 AND pid <> pg_backend_pid()"
 		" AND mode IN ('RowShareLock', 'RowExclusiveLock')",
-		1, {OIDOID}, NULL, 0
-	};
-	Datum		value = Int64GetDatum(job_id);
-	int			n = read_pids(cm_sql_run(&find_exact, &value, NULL), pids, max_pids);
+		1,
+		{OIDOID},
+		NULL,
+		0};
+	Datum value = Int64GetDatum(job_id);
+	int n = read_pids(cm_sql_run(&find_exact, &value, NULL), pids, max_pids);
 
 	if (n > 0)
 		return n;
@@ -358,9 +373,11 @@ cm_store_load_hosts(int *n)
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
 		" ORDER BY h.id",
-		0, {0}, NULL, 0
-	};
-	CmHostRow  *hosts;
+		0,
+		{0},
+		NULL,
+		0};
+	CmHostRow *hosts;
 
 	*n = (int) cm_sql_run(&load, NULL, NULL);
 	hosts = palloc0(sizeof(CmHostRow) * Max(*n, 1));
@@ -400,10 +417,12 @@ cm_store_save_host_state(const CmHostState *state)
 		" cpus = coalesce(excluded.cpus, s.cpus),"
 		" memory_bytes = coalesce(excluded.memory_bytes, s.memory_bytes),"
 		" error = excluded.error, hint = excluded.hint",
-		8, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID}, NULL, 0
-	};
-	char		nulls[9] = "        ";
-	Datum		values[8];
+		8,
+		{INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID},
+		NULL,
+		0};
+	char nulls[9] = "        ";
+	Datum values[8];
 
 	values[0] = Int32GetDatum(state->host_id);
 	values[1] = make_text(state->state, &nulls[1]);
@@ -432,10 +451,12 @@ cm_store_poll(CmPoll *poll)
 		" EXISTS (SELECT FROM cm_internal.requests),"
 		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
 		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL))",
-		0, {0}, NULL, 0
-	};
-	bool		is_null;
-	Datum		next_at;
+		0,
+		{0},
+		NULL,
+		0};
+	bool is_null;
+	Datum next_at;
 
 	cm_sql_run(&look, NULL, NULL);
 	poll->hosts_mark = cm_sql_int64(0, 1, 0);
@@ -450,9 +471,7 @@ cm_store_poll(CmPoll *poll)
 bool
 cm_store_may_publish(void)
 {
-	static CmSql usage = {
-		"SELECT pg_notification_queue_usage() < 0.9", 0, {0}, NULL, 0
-	};
+	static CmSql usage = {"SELECT pg_notification_queue_usage() < 0.9", 0, {0}, NULL, 0};
 
 	return cm_sql_run(&usage, NULL, NULL) == 1 && cm_sql_bool(0, 1);
 }

@@ -37,15 +37,15 @@ extern uint64 cm_store_n_transactions(void);
 typedef struct CmLockInTheWay
 {
 	const char *table;
-	int			n_pids;
-	int			pids[8];
+	int n_pids;
+	int pids[8];
 } CmLockInTheWay;
 
 typedef enum CmStoreOpening
 {
 	CM_STORE_OPEN,
 	CM_STORE_NO_EXTENSION,
-	CM_STORE_BLOCKED			/* try again later */
+	CM_STORE_BLOCKED /* try again later */
 } CmStoreOpening;
 
 /*
@@ -66,32 +66,32 @@ extern bool cm_store_is_there(void);
 extern bool cm_store_try_lock(CmLockInTheWay *lock);
 
 /* The pids that hold a lock on the job's row or its queue row. */
-extern int	cm_store_row_blockers(int64 job_id, int *pids, int max_pids);
+extern int cm_store_row_blockers(int64 job_id, int *pids, int max_pids);
 
 /* --- hosts --- */
 
 typedef struct CmHostRow
 {
-	int			id;
+	int id;
 	const char *name;
 	const char *connection_string;
-	bool		is_active;		/* and not drained */
-	int			slots;
-	int			weight;
-	bool		auto_pull_images;
+	bool is_active; /* and not drained */
+	int slots;
+	int weight;
+	bool auto_pull_images;
 } CmHostRow;
 
 extern CmHostRow *cm_store_load_hosts(int *n);
 
 typedef struct CmHostState
 {
-	int			host_id;
+	int host_id;
 	const char *state;			/* unknown, healthy, unhealthy */
 	const char *engine_version; /* NULL: not known */
-	char		api_version[16];
-	int			cpus;
-	int64		memory_bytes;
-	const char *error;			/* NULL: none */
+	char api_version[16];
+	int cpus;
+	int64 memory_bytes;
+	const char *error; /* NULL: none */
 	const char *hint;
 } CmHostState;
 
@@ -102,12 +102,12 @@ extern void cm_store_save_host_state(const CmHostState *state);
 /* One cheap look at what there is to do. */
 typedef struct CmPoll
 {
-	int64		hosts_mark;		/* differs when cm_hosts or drains changed */
-	bool		has_ready;		/* pending and due */
-	bool		has_due;		/* became due, not yet marked so */
-	bool		has_expired;
-	bool		has_requests;
-	TimestampTz next_at;		/* next run_at or expiry; DT_NOEND: none */
+	int64 hosts_mark; /* differs when cm_hosts or drains changed */
+	bool has_ready;	  /* pending and due */
+	bool has_due;	  /* became due, not yet marked so */
+	bool has_expired;
+	bool has_requests;
+	TimestampTz next_at; /* next run_at or expiry; DT_NOEND: none */
 } CmPoll;
 
 extern void cm_store_poll(CmPoll *poll);
@@ -115,20 +115,20 @@ extern void cm_store_poll(CmPoll *poll);
 /* A job that has, or just got, a host. */
 typedef struct CmTaken
 {
-	CmJobSpec	spec;
-	CmProblem  *problem;		/* the guard's objection, or NULL */
-	int			host_id;
-	CmState		state;			/* launching or running */
-	char		container_id[CM_CONTAINER_ID_LEN + 1];	/* "": none recorded */
-	TimestampTz claimed_at;		/* of this attempt, now if recovered */
-	TimestampTz started_at;		/* 0: not started */
-	TimestampTz expires_at;		/* DT_NOEND: never */
-	bool		cancel_requested;
-	int64		log_records;	/* what of its output is stored */
-	int64		log_hash;
-	int64		log_bytes;
-	int			log_seq[2];		/* next chunk of stdout, stderr */
-	bool		logs_incomplete;
+	CmJobSpec spec;
+	CmProblem *problem; /* the guard's objection, or NULL */
+	int host_id;
+	CmState state;								/* launching or running */
+	char container_id[CM_CONTAINER_ID_LEN + 1]; /* "": none recorded */
+	TimestampTz claimed_at;						/* of this attempt, now if recovered */
+	TimestampTz started_at;						/* 0: not started */
+	TimestampTz expires_at;						/* DT_NOEND: never */
+	bool cancel_requested;
+	int64 log_records; /* what of its output is stored */
+	int64 log_hash;
+	int64 log_bytes;
+	int log_seq[2]; /* next chunk of stdout, stderr */
+	bool logs_incomplete;
 } CmTaken;
 
 /* What the last executor left behind: all rows that are launching or running. */
@@ -141,14 +141,14 @@ extern void cm_store_promote_due(void);
  * Claims up to the candidates' free slots, in the order of the queue, raises
  * the attempt and makes them launching.  The candidates' used counts go up.
  */
-extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates,
-							   const CmLimits *limits, int max_claims, int *n);
+extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits,
+							   int max_claims, int *n);
 
 /* Pending jobs that are not to be started any more; at most max. */
 typedef struct CmUnstarted
 {
-	int64		job_id;
-	int			attempt;
+	int64 job_id;
+	int attempt;
 } CmUnstarted;
 
 extern CmUnstarted *cm_store_load_expired(int max, int *n);
@@ -161,35 +161,35 @@ extern CmUnstarted *cm_store_load_expired(int max, int *n);
 extern CmUnstarted *cm_store_take_requests(int max, int *n);
 
 /* Which of these jobs does this database know as unfinished, and at which
- * attempt (pending: at the first)?  attempt is -1 for a job that is not there at all, 0 for a finished
- * one. */
+ * attempt (pending: at the first)?  attempt is -1 for a job that is not there at all, 0 for a
+ * finished one. */
 extern void cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts);
 
 /* --- recording --- */
 
 typedef struct CmRecord
 {
-	int64		job_id;
-	int			attempt;
-	CmState		state;			/* the new one; launching: only the id is saved */
-	CmReason	reason;
-	const char *detail;			/* for the event and the row, or NULL */
+	int64 job_id;
+	int attempt;
+	CmState state; /* the new one; launching: only the id is saved */
+	CmReason reason;
+	const char *detail; /* for the event and the row, or NULL */
 	const char *error;
 	const char *hint;
-	int			host_id;
-	const char *host_name;		/* NULL: it had none */
-	const char *container_id;	/* NULL: none */
-	bool		has_exit_code;
-	int			exit_code;
-	bool		oom_killed;
-	bool		logs_incomplete;
+	int host_id;
+	const char *host_name;	  /* NULL: it had none */
+	const char *container_id; /* NULL: none */
+	bool has_exit_code;
+	int exit_code;
+	bool oom_killed;
+	bool logs_incomplete;
 	TimestampTz claimed_at;
-	TimestampTz started_at;		/* 0: it never ran; set by RUNNING */
-	TimestampTz engine_started_at;	/* by the engine's clock; 0: not known */
+	TimestampTz started_at;		   /* 0: it never ran; set by RUNNING */
+	TimestampTz engine_started_at; /* by the engine's clock; 0: not known */
 	TimestampTz engine_finished_at;
-	const char *inspect;		/* JSON or NULL */
-	bool		done;			/* out: recorded */
-	bool		gone;			/* out: there is no such unfinished job */
+	const char *inspect; /* JSON or NULL */
+	bool done;			 /* out: recorded */
+	bool gone;			 /* out: there is no such unfinished job */
 } CmRecord;
 
 /*
@@ -206,13 +206,13 @@ extern void cm_store_save_detail(int64 job_id, const char *detail);
 /* Records of one stream, in order. */
 typedef struct CmChunk
 {
-	int			stream;			/* CM_LOG_STDOUT or CM_LOG_STDERR */
-	int			n_records;
-	int64	   *numbers;
-	int64	   *times_us;		/* since 1970 */
-	int32	   *lengths;
+	int stream; /* CM_LOG_STDOUT or CM_LOG_STDERR */
+	int n_records;
+	int64 *numbers;
+	int64 *times_us; /* since 1970 */
+	int32 *lengths;
 	const char *bytes;
-	size_t		n_bytes;
+	size_t n_bytes;
 } CmChunk;
 
 /* Appends; *seq is the stream's next chunk number and goes up. */
@@ -245,9 +245,10 @@ extern bool cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec,
 							   CmProblem *problem);
 
 /* Throws the problem as an ERROR that names column and table. */
-extern void cm_store_throw_problem(const CmProblem *problem, const char *table) pg_attribute_noreturn();
+extern void cm_store_throw_problem(const CmProblem *problem, const char *table)
+	pg_attribute_noreturn();
 
 /* UTF-8 to the database's encoding; what does not fit becomes '?'. */
 extern char *cm_store_text_from_utf8(const char *utf8);
 
-#endif							/* CM_STORE_H */
+#endif /* CM_STORE_H */

@@ -27,11 +27,11 @@
 static CmProblem *
 guard(HeapTuple tuple, TupleDesc desc, CmTaken *taken, const CmLimits *limits)
 {
-	CmProblem	problem;
-	CmProblem  *copy;
-	bool		is_null;
-	Datum		owner = heap_getattr(tuple, SPI_fnumber(desc, "owner"), desc, &is_null);
-	bool		is_good;
+	CmProblem problem;
+	CmProblem *copy;
+	bool is_null;
+	Datum owner = heap_getattr(tuple, SPI_fnumber(desc, "owner"), desc, &is_null);
+	bool is_good;
 
 	memset(&problem, 0, sizeof(problem));
 	is_good = cm_store_read_spec(tuple, desc, &taken->spec, &problem);
@@ -57,8 +57,8 @@ static void
 read_job(uint64 row, CmTaken *taken, const CmLimits *limits)
 {
 	/* What is read may point into the row, so it is kept in this context. */
-	HeapTuple	tuple = heap_copytuple(SPI_tuptable->vals[row]);
-	TupleDesc	desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	HeapTuple tuple = heap_copytuple(SPI_tuptable->vals[row]);
+	TupleDesc desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
 
 	taken->problem = guard(tuple, desc, taken, limits);
 }
@@ -68,9 +68,9 @@ read_job(uint64 row, CmTaken *taken, const CmLimits *limits)
 static void
 read_taken_queue_row(uint64 row, CmTaken *taken)
 {
-	char	   *id = cm_sql_text(row, 4);
-	bool		is_null;
-	Datum		at;
+	char *id = cm_sql_text(row, 4);
+	bool is_null;
+	Datum at;
 
 	taken->spec.job_id = cm_sql_int64(row, 1, 0);
 	cm_lifecycle_parse_state(cm_sql_text(row, 2), &taken->state);
@@ -95,9 +95,8 @@ static void
 read_taken_job(CmTaken *taken, const CmLimits *limits)
 {
 	static CmSql load = {
-		"SELECT j.* FROM @extschema@.cm_jobs j WHERE j.id = $1", 1, {INT8OID}, NULL, 0
-	};
-	Datum		id = Int64GetDatum(taken->spec.job_id);
+		"SELECT j.* FROM @extschema@.cm_jobs j WHERE j.id = $1", 1, {INT8OID}, NULL, 0};
+	Datum id = Int64GetDatum(taken->spec.job_id);
 
 	if (cm_sql_run(&load, &id, NULL) == 1)
 		read_job(0, taken, limits);
@@ -116,9 +115,11 @@ cm_store_load_taken(const CmLimits *limits, int *n)
 		"  AND c.attempt = q.attempt AND c.stream = 2)"
 		" FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.status <> 'pending' ORDER BY q.job_id",
-		0, {0}, NULL, 0
-	};
-	CmTaken    *taken;
+		0,
+		{0},
+		NULL,
+		0};
+	CmTaken *taken;
 
 	*n = (int) cm_sql_run(&load, NULL, NULL);
 	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
@@ -134,10 +135,10 @@ cm_store_load_taken(const CmLimits *limits, int *n)
 /* What is being chosen for one claim. */
 typedef struct Choice
 {
-	int			n;
-	int64	   *job_ids;
-	int		   *host_ids;
-	CmColumn	skipped;		/* jobs whose row somebody has locked */
+	int n;
+	int64 *job_ids;
+	int *host_ids;
+	CmColumn skipped; /* jobs whose row somebody has locked */
 } Choice;
 
 void
@@ -147,8 +148,10 @@ cm_store_promote_due(void)
 		"UPDATE cm_internal.queue SET is_due = true WHERE job_id IN"
 		" (SELECT job_id FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()"
 		" ORDER BY run_at LIMIT 10000 FOR UPDATE SKIP LOCKED)",
-		0, {0}, NULL, 0
-	};
+		0,
+		{0},
+		NULL,
+		0};
 
 	cm_sql_run(&promote, NULL, NULL);
 }
@@ -156,7 +159,7 @@ cm_store_promote_due(void)
 static int
 sum_free_slots(const CmCandidate *candidates, int n)
 {
-	int			sum = 0;
+	int sum = 0;
 
 	for (int i = 0; i < n; i++)
 		sum += cm_placement_free_slots(&candidates[i]);
@@ -179,11 +182,13 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 		"  AND (q.expires_at IS NULL OR q.expires_at > now()) AND q.job_id <> ALL ($3)"
 		"  ORDER BY q.priority DESC, q.run_at, q.job_id LIMIT p.n FOR UPDATE SKIP LOCKED) q"
 		" ORDER BY q.priority DESC, q.run_at, q.job_id",
-		3, {INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID}, NULL, 0
-	};
-	CmColumn	placements;
-	CmColumn	limits;
-	Datum		values[3];
+		3,
+		{INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID},
+		NULL,
+		0};
+	CmColumn placements;
+	CmColumn limits;
+	Datum values[3];
 
 	cm_column_init(&placements, INT4OID, n + 1);
 	cm_column_init(&limits, INT4OID, n + 1);
@@ -217,11 +222,13 @@ lock_jobs(const int64 *ids, uint64 n, int64 *locked)
 {
 	static CmSql lock = {
 		"SELECT id FROM @extschema@.cm_jobs WHERE id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
-		1, {INT8ARRAYOID}, NULL, 0
-	};
-	CmColumn	column;
-	Datum		value;
-	uint64		n_locked;
+		1,
+		{INT8ARRAYOID},
+		NULL,
+		0};
+	CmColumn column;
+	Datum value;
+	uint64 n_locked;
 
 	cm_column_init(&column, INT8OID, n);
 	for (uint64 i = 0; i < n; i++)
@@ -240,12 +247,12 @@ lock_jobs(const int64 *ids, uint64 n, int64 *locked)
 static bool
 choose_round(CmCandidate *candidates, int n_candidates, int max_claims, Choice *choice)
 {
-	uint64		n = select_heads(candidates, n_candidates, choice);
-	int64	   *ids = palloc(sizeof(int64) * Max(n, 1));
-	int		   *placements = palloc(sizeof(int) * Max(n, 1));
-	int64	   *locked = palloc(sizeof(int64) * Max(n, 1));
-	uint64		n_locked;
-	bool		stepped_over = false;
+	uint64 n = select_heads(candidates, n_candidates, choice);
+	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
+	int *placements = palloc(sizeof(int) * Max(n, 1));
+	int64 *locked = palloc(sizeof(int64) * Max(n, 1));
+	uint64 n_locked;
+	bool stepped_over = false;
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -257,7 +264,7 @@ choose_round(CmCandidate *candidates, int n_candidates, int max_claims, Choice *
 	n_locked = lock_jobs(ids, n, locked);
 	for (uint64 i = 0; i < n && choice->n < max_claims; i++)
 	{
-		int			host;
+		int host;
 
 		if (n_locked < n && !is_in(locked, n_locked, ids[i]))
 		{
@@ -286,8 +293,10 @@ mark_claimed(const Choice *choice)
 		" host_id = c.host_id, container_id = NULL, started_at = NULL,"
 		" log_records = 0, log_hash = 0, log_bytes = 0, logs_incomplete = false"
 		" FROM unnest($1, $2) AS c (job_id, host_id) WHERE q.job_id = c.job_id",
-		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL, 0
-	};
+		2,
+		{INT8ARRAYOID, INT4ARRAYOID},
+		NULL,
+		0};
 	static CmSql mark_jobs = {
 		"WITH claimed AS (UPDATE @extschema@.cm_jobs j SET status = 'launching',"
 		" attempt = j.attempt + 1, host = h.name, detail = NULL, updated_at = clock_timestamp()"
@@ -298,11 +307,13 @@ mark_claimed(const Choice *choice)
 		" FROM unnest($1) WITH ORDINALITY AS c (job_id, n) JOIN claimed j ON j.id = c.job_id ORDER BY c.n)"
 		" SELECT j.* FROM unnest($1) WITH ORDINALITY AS c (job_id, n)"
 		" JOIN claimed j ON j.id = c.job_id ORDER BY c.n",
-		2, {INT8ARRAYOID, INT4ARRAYOID}, NULL, 0
-	};
-	CmColumn	jobs;
-	CmColumn	hosts;
-	Datum		values[2];
+		2,
+		{INT8ARRAYOID, INT4ARRAYOID},
+		NULL,
+		0};
+	CmColumn jobs;
+	CmColumn hosts;
+	Datum values[2];
 
 	cm_column_init(&jobs, INT8OID, choice->n);
 	cm_column_init(&hosts, INT4OID, choice->n);
@@ -329,19 +340,19 @@ find_host_of(const Choice *choice, int64 job_id)
 static void
 read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *limits)
 {
-	bool		is_null;
-	TupleDesc	desc = SPI_tuptable->tupdesc;
-	Datum		max_wait = cm_sql_datum(row, SPI_fnumber(desc, "max_wait"), &is_null);
-	Datum		run_at;
+	bool is_null;
+	TupleDesc desc = SPI_tuptable->tupdesc;
+	Datum max_wait = cm_sql_datum(row, SPI_fnumber(desc, "max_wait"), &is_null);
+	Datum run_at;
 
 	taken->expires_at = DT_NOEND;
 	if (!is_null)
 	{
-		bool		no_run_at;
+		bool no_run_at;
 
 		run_at = cm_sql_datum(row, SPI_fnumber(desc, "run_at"), &no_run_at);
-		taken->expires_at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-																	run_at, max_wait));
+		taken->expires_at =
+			DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, run_at, max_wait));
 	}
 	taken->state = CM_LAUNCHING;
 	taken->claimed_at = GetCurrentTimestamp();
@@ -354,13 +365,12 @@ static void
 lock_hosts(CmCandidate *candidates, int n)
 {
 	static CmSql lock = {
-		"SELECT id FROM @extschema@.cm_hosts FOR KEY SHARE SKIP LOCKED", 0, {0}, NULL, 0
-	};
-	uint64		n_locked = cm_sql_run(&lock, NULL, NULL);
+		"SELECT id FROM @extschema@.cm_hosts FOR KEY SHARE SKIP LOCKED", 0, {0}, NULL, 0};
+	uint64 n_locked = cm_sql_run(&lock, NULL, NULL);
 
 	for (int i = 0; i < n; i++)
 	{
-		bool		is_locked = false;
+		bool is_locked = false;
 
 		for (uint64 j = 0; j < n_locked; j++)
 			is_locked = is_locked || cm_sql_int32(j, 1, 0) == candidates[i].host_id;
@@ -369,11 +379,11 @@ lock_hosts(CmCandidate *candidates, int n)
 }
 
 CmTaken *
-cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits,
-			   int max_claims, int *n)
+cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits, int max_claims,
+			   int *n)
 {
-	Choice		choice = {0};
-	CmTaken    *taken;
+	Choice choice = {0};
+	CmTaken *taken;
 
 	choice.job_ids = palloc(sizeof(int64) * max_claims);
 	choice.host_ids = palloc(sizeof(int) * max_claims);
@@ -416,13 +426,14 @@ read_unstarted(uint64 n_rows, int *n)
 CmUnstarted *
 cm_store_load_expired(int max, int *n)
 {
-	static CmSql load = {
-		"SELECT job_id, attempt FROM cm_internal.queue"
-		" WHERE status = 'pending' AND expires_at <= now()"
-		" ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
-		1, {INT4OID}, NULL, 0
-	};
-	Datum		value = Int32GetDatum(max);
+	static CmSql load = {"SELECT job_id, attempt FROM cm_internal.queue"
+						 " WHERE status = 'pending' AND expires_at <= now()"
+						 " ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
+						 1,
+						 {INT4OID},
+						 NULL,
+						 0};
+	Datum value = Int32GetDatum(max);
 
 	return read_unstarted(cm_sql_run(&load, &value, NULL), n);
 }
@@ -445,8 +456,10 @@ cm_store_take_requests(int max, int *n)
 		" queued AS (UPDATE cm_internal.queue q SET priority = l.priority FROM last l WHERE q.job_id = l.job_id)"
 		" UPDATE @extschema@.cm_jobs j SET priority = l.priority, updated_at = clock_timestamp()"
 		" FROM last l WHERE j.id = l.job_id",
-		1, {INT4OID}, NULL, 0
-	};
+		1,
+		{INT4OID},
+		NULL,
+		0};
 	static CmSql cancel = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
 		" (SELECT r.id FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
@@ -457,14 +470,18 @@ cm_store_take_requests(int max, int *n)
 		" UPDATE cm_internal.queue q SET cancel_requested_by = f.requested_by"
 		" FROM first f WHERE q.job_id = f.job_id"
 		" RETURNING q.job_id, CASE WHEN q.status = 'pending' THEN 0 ELSE q.attempt END",
-		1, {INT4OID}, NULL, 0
-	};
+		1,
+		{INT4OID},
+		NULL,
+		0};
 	static CmSql forget = {
 		"DELETE FROM cm_internal.requests r"
 		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
-		0, {0}, NULL, 0
-	};
-	Datum		value = Int32GetDatum(max);
+		0,
+		{0},
+		NULL,
+		0};
+	Datum value = Int32GetDatum(max);
 
 	cm_sql_run(&set_priority, &value, NULL);
 	cm_sql_run(&forget, NULL, NULL);
@@ -479,10 +496,12 @@ cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts)
 		" FROM unnest($1) WITH ORDINALITY AS w (id, n)"
 		" LEFT JOIN @extschema@.cm_jobs j ON j.id = w.id"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id ORDER BY w.n",
-		1, {INT8ARRAYOID}, NULL, 0
-	};
-	CmColumn	ids;
-	Datum		value;
+		1,
+		{INT8ARRAYOID},
+		NULL,
+		0};
+	CmColumn ids;
+	Datum value;
 
 	cm_column_init(&ids, INT8OID, n);
 	for (int i = 0; i < n; i++)

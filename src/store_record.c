@@ -17,8 +17,7 @@
 #include "store_sql.h"
 
 /* Microseconds from 1970 to 2000, where Postgres' clock begins. */
-#define US_1970_TO_2000 \
-	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+#define US_1970_TO_2000 ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 /* --- which rows can be written? --- */
 
@@ -34,7 +33,7 @@ contains(const int64 *ids, uint64 n, int64 id)
 static int64 *
 read_ids(uint64 n)
 {
-	int64	   *ids = palloc(sizeof(int64) * Max(n, 1));
+	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
 
 	for (uint64 i = 0; i < n; i++)
 		ids[i] = cm_sql_int64(i, 1, 0);
@@ -44,7 +43,7 @@ read_ids(uint64 n)
 static Datum
 collect_ids(const CmRecord *records, int n)
 {
-	CmColumn	ids;
+	CmColumn ids;
 
 	cm_column_init(&ids, INT8OID, n);
 	for (int i = 0; i < n; i++)
@@ -59,19 +58,23 @@ lock_rows(CmRecord *records, int n)
 	static CmSql lock = {
 		"SELECT q.job_id FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.job_id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
-		1, {INT8ARRAYOID}, NULL, 0
-	};
+		1,
+		{INT8ARRAYOID},
+		NULL,
+		0};
 	static CmSql find = {
 		"SELECT q.job_id FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.job_id = ANY ($1)",
-		1, {INT8ARRAYOID}, NULL, 0
-	};
-	Datum		ids = collect_ids(records, n);
-	uint64		n_locked = cm_sql_run(&lock, &ids, NULL);
-	int64	   *locked = read_ids(n_locked);
-	bool		all = true;
-	int64	   *found;
-	uint64		n_found;
+		1,
+		{INT8ARRAYOID},
+		NULL,
+		0};
+	Datum ids = collect_ids(records, n);
+	uint64 n_locked = cm_sql_run(&lock, &ids, NULL);
+	int64 *locked = read_ids(n_locked);
+	bool all = true;
+	int64 *found;
+	uint64 n_found;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -94,11 +97,13 @@ save_ids(const CmRecord *records, int n)
 	static CmSql save = {
 		"UPDATE cm_internal.queue q SET container_id = r.container_id"
 		" FROM unnest($1, $2) AS r (job_id, container_id) WHERE q.job_id = r.job_id",
-		2, {INT8ARRAYOID, TEXTARRAYOID}, NULL, 0
-	};
-	CmColumn	ids;
-	CmColumn	containers;
-	Datum		values[2];
+		2,
+		{INT8ARRAYOID, TEXTARRAYOID},
+		NULL,
+		0};
+	CmColumn ids;
+	CmColumn containers;
+	Datum values[2];
 
 	cm_column_init(&ids, INT8OID, n);
 	cm_column_init(&containers, TEXTOID, n);
@@ -126,12 +131,14 @@ save_running(const CmRecord *records, int n)
 		" UPDATE @extschema@.cm_jobs j SET status = 'running', detail = NULL,"
 		" container_id = r.container_id, started_at = r.started_at, updated_at = clock_timestamp()"
 		" FROM r WHERE j.id = r.job_id",
-		3, {INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID}, NULL, 0
-	};
-	CmColumn	ids;
-	CmColumn	containers;
-	CmColumn	starts;
-	Datum		values[3];
+		3,
+		{INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID},
+		NULL,
+		0};
+	CmColumn ids;
+	CmColumn containers;
+	CmColumn starts;
+	Datum values[3];
 
 	cm_column_init(&ids, INT8OID, n);
 	cm_column_init(&containers, TEXTOID, n);
@@ -155,16 +162,30 @@ save_running(const CmRecord *records, int n)
 /* Columns of the batch of ends, in the order of the statement's arguments. */
 enum
 {
-	END_JOB, END_ATTEMPT, END_STATUS, END_REASON, END_DETAIL, END_ERROR, END_HINT, END_HOST,
-	END_CONTAINER, END_EXIT_CODE, END_OOM, END_LOGS, END_CLAIMED, END_STARTED,
-	END_ENGINE_STARTED, END_ENGINE_FINISHED, END_INSPECT, END_N
+	END_JOB,
+	END_ATTEMPT,
+	END_STATUS,
+	END_REASON,
+	END_DETAIL,
+	END_ERROR,
+	END_HINT,
+	END_HOST,
+	END_CONTAINER,
+	END_EXIT_CODE,
+	END_OOM,
+	END_LOGS,
+	END_CLAIMED,
+	END_STARTED,
+	END_ENGINE_STARTED,
+	END_ENGINE_FINISHED,
+	END_INSPECT,
+	END_N
 };
 
 static const Oid end_types[END_N] = {
-	INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, INT4OID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID
-};
+	INT8OID,		INT4OID,		TEXTOID,		TEXTOID,		TEXTOID, TEXTOID,
+	TEXTOID,		TEXTOID,		TEXTOID,		INT4OID,		BOOLOID, BOOLOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
 
 static void
 add_end(CmColumn *columns, const CmRecord *record)
@@ -178,7 +199,8 @@ add_end(CmColumn *columns, const CmRecord *record)
 	cm_column_add_text(&columns[END_HINT], record->hint);
 	cm_column_add_text(&columns[END_HOST], record->host_name);
 	cm_column_add_text(&columns[END_CONTAINER], record->container_id);
-	cm_column_add(&columns[END_EXIT_CODE], Int32GetDatum(record->exit_code), !record->has_exit_code);
+	cm_column_add(&columns[END_EXIT_CODE], Int32GetDatum(record->exit_code),
+				  !record->has_exit_code);
 	cm_column_add(&columns[END_OOM], BoolGetDatum(record->oom_killed), false);
 	cm_column_add(&columns[END_LOGS], BoolGetDatum(record->logs_incomplete), false);
 	cm_column_add_time(&columns[END_CLAIMED], record->claimed_at);
@@ -208,12 +230,15 @@ save_ends(const CmRecord *records, int n)
 		" started_at = coalesce(j.started_at, r.started_at),"
 		" completed_at = clock_timestamp(), updated_at = clock_timestamp()"
 		" FROM r WHERE j.id = r.job_id",
-		END_N, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID}, NULL, 0
-	};
-	CmColumn	columns[END_N];
-	Datum		values[END_N];
+		END_N,
+		{INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		 TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+		 TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+		 TEXTARRAYOID},
+		NULL,
+		0};
+	CmColumn columns[END_N];
+	Datum values[END_N];
 
 	for (int i = 0; i < END_N; i++)
 		cm_column_init(&columns[i], end_types[i], n);
@@ -236,11 +261,14 @@ save_events(const CmRecord *records, int n)
 		" SELECT job_id, attempt, status, reason, detail, host, exit_code"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY"
 		" AS r (job_id, attempt, status, reason, detail, host, exit_code, n) ORDER BY n",
-		7, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID}, NULL, 0
-	};
+		7,
+		{INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		 INT4ARRAYOID},
+		NULL,
+		0};
 	static const Oid types[7] = {INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID};
-	CmColumn	columns[7];
-	Datum		values[7];
+	CmColumn columns[7];
+	Datum values[7];
 
 	for (int i = 0; i < 7; i++)
 		cm_column_init(&columns[i], types[i], n);
@@ -283,10 +311,12 @@ cm_store_save_detail(int64 job_id, const char *detail)
 	static CmSql save = {
 		"UPDATE @extschema@.cm_jobs SET detail = $2, updated_at = clock_timestamp() WHERE id IN"
 		" (SELECT id FROM @extschema@.cm_jobs WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED)",
-		2, {INT8OID, TEXTOID}, NULL, 0
-	};
-	Datum		values[2];
-	char		nulls[3] = "  ";
+		2,
+		{INT8OID, TEXTOID},
+		NULL,
+		0};
+	Datum values[2];
+	char nulls[3] = "  ";
 
 	values[0] = Int64GetDatum(job_id);
 	if (detail == NULL)
@@ -301,7 +331,7 @@ cm_store_save_detail(int64 job_id, const char *detail)
 static Datum
 make_times(const CmChunk *chunk)
 {
-	CmColumn	times;
+	CmColumn times;
 
 	cm_column_init(&times, TIMESTAMPTZOID, chunk->n_records);
 	for (int i = 0; i < chunk->n_records; i++)
@@ -312,7 +342,7 @@ make_times(const CmChunk *chunk)
 static Datum
 make_bytes(const CmChunk *chunk)
 {
-	bytea	   *bytes = palloc(VARHDRSZ + chunk->n_bytes);
+	bytea *bytes = palloc(VARHDRSZ + chunk->n_bytes);
 
 	SET_VARSIZE(bytes, VARHDRSZ + chunk->n_bytes);
 	if (chunk->n_bytes > 0)
@@ -327,12 +357,14 @@ cm_store_append_chunk(int64 job_id, int attempt, const CmChunk *chunk, int *seq)
 		"INSERT INTO cm_internal.log_chunks (job_id, attempt, stream, seq, first_record,"
 		" record_numbers, record_times, record_lengths, bytes)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		9, {INT8OID, INT4OID, INT4OID, INT4OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
-		INT4ARRAYOID, BYTEAOID}, NULL, 0
-	};
-	CmColumn	numbers;
-	CmColumn	lengths;
-	Datum		values[9];
+		9,
+		{INT8OID, INT4OID, INT4OID, INT4OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,
+		 INT4ARRAYOID, BYTEAOID},
+		NULL,
+		0};
+	CmColumn numbers;
+	CmColumn lengths;
+	Datum values[9];
 
 	cm_column_init(&numbers, INT8OID, chunk->n_records);
 	cm_column_init(&lengths, INT4OID, chunk->n_records);
@@ -357,11 +389,12 @@ cm_store_append_chunk(int64 job_id, int attempt, const CmChunk *chunk, int *seq)
 void
 cm_store_drop_chunks(int64 job_id, int attempt)
 {
-	static CmSql drop = {
-		"DELETE FROM cm_internal.log_chunks WHERE job_id = $1 AND attempt = $2",
-		2, {INT8OID, INT4OID}, NULL, 0
-	};
-	Datum		values[2] = {Int64GetDatum(job_id), Int32GetDatum(attempt)};
+	static CmSql drop = {"DELETE FROM cm_internal.log_chunks WHERE job_id = $1 AND attempt = $2",
+						 2,
+						 {INT8OID, INT4OID},
+						 NULL,
+						 0};
+	Datum values[2] = {Int64GetDatum(job_id), Int32GetDatum(attempt)};
 
 	cm_sql_run(&drop, values, NULL);
 }
@@ -373,10 +406,12 @@ cm_store_save_log_mark(int64 job_id, int64 records, int64 hash, int64 bytes, boo
 		"UPDATE cm_internal.queue SET log_records = $2, log_hash = $3, log_bytes = $4,"
 		" logs_incomplete = $5 WHERE job_id IN"
 		" (SELECT job_id FROM cm_internal.queue WHERE job_id = $1 FOR NO KEY UPDATE SKIP LOCKED)",
-		5, {INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID}, NULL, 0
-	};
-	Datum		values[5] = {Int64GetDatum(job_id), Int64GetDatum(records), Int64GetDatum(hash),
-	Int64GetDatum(bytes), BoolGetDatum(incomplete)};
+		5,
+		{INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID},
+		NULL,
+		0};
+	Datum values[5] = {Int64GetDatum(job_id), Int64GetDatum(records), Int64GetDatum(hash),
+					   Int64GetDatum(bytes), BoolGetDatum(incomplete)};
 
 	return cm_sql_run(&save, values, NULL) == 1;
 }

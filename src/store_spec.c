@@ -24,23 +24,23 @@
 #include "store.h"
 
 #define NANO_PER_CPU INT64_C(1000000000)
-#define MAX_CPUS_READ 1e6		/* more is said as this much */
+#define MAX_CPUS_READ 1e6 /* more is said as this much */
 #define MAX_SHOWN_BYTES 64
 
 /* What reading one row carries along. */
 typedef struct RowReader
 {
-	HeapTuple	tuple;
-	TupleDesc	desc;
-	CmProblem  *problem;
-	bool		failed;
+	HeapTuple tuple;
+	TupleDesc desc;
+	CmProblem *problem;
+	bool failed;
 } RowReader;
 
 static void
-object(RowReader *reader, const char *sqlstate, const char *column,
-	   const char *message, const char *detail, const char *hint)
+object(RowReader *reader, const char *sqlstate, const char *column, const char *message,
+	   const char *detail, const char *hint)
 {
-	CmProblem  *problem = reader->problem;
+	CmProblem *problem = reader->problem;
 
 	if (reader->failed)
 		return;
@@ -55,7 +55,7 @@ object(RowReader *reader, const char *sqlstate, const char *column,
 static Datum
 get_column(RowReader *reader, const char *column, bool *is_null)
 {
-	int			number = SPI_fnumber(reader->desc, column);
+	int number = SPI_fnumber(reader->desc, column);
 
 	if (number <= 0)
 		elog(ERROR, "cm_jobs has no column \"%s\"", column);
@@ -69,7 +69,7 @@ get_column(RowReader *reader, const char *column, bool *is_null)
 static const char *
 to_utf8(RowReader *reader, const char *column, char *text)
 {
-	int			n_bytes = strlen(text);
+	int n_bytes = strlen(text);
 
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return text;
@@ -77,9 +77,10 @@ to_utf8(RowReader *reader, const char *column, char *text)
 	{
 		if (pg_verify_mbstr(PG_UTF8, text, n_bytes, true))
 			return text;
-		object(reader, "22023", column, psprintf("%s is not valid UTF-8", column),
-			   "Containers are given text in UTF-8, and a database in SQL_ASCII passes bytes on as they are.",
-			   "Write the text in UTF-8.");
+		object(
+			reader, "22023", column, psprintf("%s is not valid UTF-8", column),
+			"Containers are given text in UTF-8, and a database in SQL_ASCII passes bytes on as they are.",
+			"Write the text in UTF-8.");
 		return "";
 	}
 	return pg_server_to_any(text, n_bytes, PG_UTF8);
@@ -88,8 +89,8 @@ to_utf8(RowReader *reader, const char *column, char *text)
 static const char *
 get_text(RowReader *reader, const char *column)
 {
-	bool		is_null;
-	Datum		value = get_column(reader, column, &is_null);
+	bool is_null;
+	Datum value = get_column(reader, column, &is_null);
 
 	return is_null ? NULL : to_utf8(reader, column, TextDatumGetCString(value));
 }
@@ -97,8 +98,8 @@ get_text(RowReader *reader, const char *column)
 static int64
 get_int(RowReader *reader, const char *column, int64 fallback)
 {
-	bool		is_null;
-	Datum		value = get_column(reader, column, &is_null);
+	bool is_null;
+	Datum value = get_column(reader, column, &is_null);
 
 	return is_null ? fallback : DatumGetInt32(value);
 }
@@ -106,10 +107,10 @@ get_int(RowReader *reader, const char *column, int64 fallback)
 static void
 get_words(RowReader *reader, const char *column, CmWords *words)
 {
-	bool		is_null;
-	Datum		value = get_column(reader, column, &is_null);
-	Datum	   *items;
-	bool	   *nulls;
+	bool is_null;
+	Datum value = get_column(reader, column, &is_null);
+	Datum *items;
+	bool *nulls;
 
 	memset(words, 0, sizeof(*words));
 	if (is_null)
@@ -117,12 +118,12 @@ get_words(RowReader *reader, const char *column, CmWords *words)
 	words->is_set = true;
 	if (ARR_NDIM(DatumGetArrayTypeP(value)) > 1)
 	{
-		object(reader, "22023", column, psprintf("%s has more than one dimension", column),
-			   NULL, "Write one list, such as ARRAY['ls', '-l'].");
+		object(reader, "22023", column, psprintf("%s has more than one dimension", column), NULL,
+			   "Write one list, such as ARRAY['ls', '-l'].");
 		return;
 	}
-	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
-					  &items, &nulls, &words->count);
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls,
+					  &words->count);
 	words->words = palloc0(sizeof(char *) * Max(words->count, 1));
 	for (int i = 0; i < words->count; i++)
 	{
@@ -137,18 +138,17 @@ get_words(RowReader *reader, const char *column, CmWords *words)
 static const CmJson *
 get_json(RowReader *reader, const char *column)
 {
-	bool		is_null;
-	Datum		value = get_column(reader, column, &is_null);
-	Jsonb	   *jsonb;
+	bool is_null;
+	Datum value = get_column(reader, column, &is_null);
+	Jsonb *jsonb;
 	const char *text;
 	const char *error;
-	CmJson	   *json;
+	CmJson *json;
 
 	if (is_null)
 		return NULL;
 	jsonb = DatumGetJsonbP(value);
-	text = to_utf8(reader, column,
-				   JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
+	text = to_utf8(reader, column, JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
 	if (reader->failed)
 		return NULL;
 	json = cm_json_parse(text, strlen(text), &error);
@@ -162,8 +162,8 @@ get_json(RowReader *reader, const char *column)
 static const char *
 show_key(const char *key)
 {
-	int			n_bytes = cm_chars_cut(key, MAX_SHOWN_BYTES);
-	char	   *shown = psprintf("%.*s%s", n_bytes, key, key[n_bytes] ? "..." : "");
+	int n_bytes = cm_chars_cut(key, MAX_SHOWN_BYTES);
+	char *shown = psprintf("%.*s%s", n_bytes, key, key[n_bytes] ? "..." : "");
 
 	for (char *c = shown; *c != '\0'; c++)
 		memset(c, '?', cm_chars_control_length(c));
@@ -174,7 +174,7 @@ static bool
 is_scalar(const CmJson *value)
 {
 	return value->kind == CM_JSON_STRING || value->kind == CM_JSON_NUMBER ||
-		value->kind == CM_JSON_BOOL;
+		   value->kind == CM_JSON_BOOL;
 }
 
 /* {"NAME": scalar, ...}: numbers and booleans become their text. */
@@ -182,15 +182,15 @@ static const CmPair *
 get_pairs(RowReader *reader, const char *column, int *n)
 {
 	const CmJson *json = get_json(reader, column);
-	CmPair	   *pairs;
+	CmPair *pairs;
 
 	*n = 0;
 	if (json == NULL)
 		return NULL;
 	if (json->kind != CM_JSON_OBJECT)
 	{
-		object(reader, "22023", column, psprintf("%s is not a JSON object", column),
-			   NULL, "Write it as {\"NAME\": \"value\"}.");
+		object(reader, "22023", column, psprintf("%s is not a JSON object", column), NULL,
+			   "Write it as {\"NAME\": \"value\"}.");
 		return NULL;
 	}
 	pairs = palloc(sizeof(CmPair) * Max(json->count, 1));
@@ -200,7 +200,8 @@ get_pairs(RowReader *reader, const char *column, int *n)
 
 		if (!is_scalar(item))
 			object(reader, "22023", column,
-				   psprintf("%s \"%s\" is not a text, a number or a boolean", column, show_key(item->name)),
+				   psprintf("%s \"%s\" is not a text, a number or a boolean", column,
+							show_key(item->name)),
 				   NULL, "Write the value as a string.");
 		pairs[i].name = item->name;
 		pairs[i].value = item->text;
@@ -213,15 +214,15 @@ static const CmTmpfs *
 get_tmpfs(RowReader *reader, int *n)
 {
 	const CmJson *json = get_json(reader, "tmpfs");
-	CmTmpfs    *mounts;
+	CmTmpfs *mounts;
 
 	*n = 0;
 	if (json == NULL)
 		return NULL;
 	if (json->kind != CM_JSON_OBJECT)
 	{
-		object(reader, "22023", "tmpfs", "tmpfs is not a JSON object",
-			   NULL, "Write it as {\"/path\": MB}.");
+		object(reader, "22023", "tmpfs", "tmpfs is not a JSON object", NULL,
+			   "Write it as {\"/path\": MB}.");
 		return NULL;
 	}
 	mounts = palloc(sizeof(CmTmpfs) * Max(json->count, 1));
@@ -232,9 +233,10 @@ get_tmpfs(RowReader *reader, int *n)
 		mounts[i].target = item->name;
 		mounts[i].size_mb = cm_json_int(item, -1);
 		if (item->kind != CM_JSON_NUMBER || mounts[i].size_mb < 0)
-			object(reader, "22023", "tmpfs",
-				   psprintf("size of tmpfs \"%s\" is not a whole number of MB", show_key(item->name)),
-				   NULL, "Write it as {\"/path\": 64}.");
+			object(
+				reader, "22023", "tmpfs",
+				psprintf("size of tmpfs \"%s\" is not a whole number of MB", show_key(item->name)),
+				NULL, "Write it as {\"/path\": 64}.");
 	}
 	*n = json->count;
 	return mounts;
@@ -248,8 +250,8 @@ get_network(RowReader *reader)
 	if (json == NULL)
 		return "bridge";
 	if (json->kind != CM_JSON_ARRAY)
-		object(reader, "22023", "networks", "networks is not a JSON array",
-			   NULL, "Write it as [\"bridge\"].");
+		object(reader, "22023", "networks", "networks is not a JSON array", NULL,
+			   "Write it as [\"bridge\"].");
 	else if (json->count == 0)
 		return "none";
 	else if (json->count > 1)
@@ -267,9 +269,10 @@ get_network(RowReader *reader)
 static int64
 get_nano_cpus(RowReader *reader)
 {
-	bool		is_null;
-	Datum		value = get_column(reader, "cpu_limit", &is_null);
-	double		cpus = is_null ? 0 : DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value));
+	bool is_null;
+	Datum value = get_column(reader, "cpu_limit", &is_null);
+	double cpus =
+		is_null ? 0 : DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, value));
 
 	/* NaN and absurd numbers must not reach the cast. */
 	if (isnan(cpus))
@@ -287,10 +290,9 @@ static void
 refuse_unavailable(RowReader *reader)
 {
 	static const char *const columns[] = {
-		"template", "secret_environment", "environment_template", "depends_on",
-		"unique_key", "docker_options"
-	};
-	bool		is_null;
+		"template",	  "secret_environment", "environment_template",
+		"depends_on", "unique_key",			"docker_options"};
+	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
 	{
@@ -309,8 +311,8 @@ refuse_unavailable(RowReader *reader)
 bool
 cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *problem)
 {
-	RowReader	reader = {tuple, desc, problem, false};
-	bool		is_null;
+	RowReader reader = {tuple, desc, problem, false};
+	bool is_null;
 
 	memset(spec, 0, sizeof(*spec));
 	spec->job_id = DatumGetInt64(get_column(&reader, "id", &is_null));
@@ -358,11 +360,11 @@ cm_store_throw_problem(const CmProblem *problem, const char *table)
 char *
 cm_store_text_from_utf8(const char *utf8)
 {
-	int			encoding = GetDatabaseEncoding();
-	int			n_bytes = strlen(utf8);
-	int			n_max;
-	char	   *text;
-	Oid			proc;
+	int encoding = GetDatabaseEncoding();
+	int n_bytes = strlen(utf8);
+	int n_max;
+	char *text;
+	Oid proc;
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return pstrdup(utf8);
@@ -370,8 +372,9 @@ cm_store_text_from_utf8(const char *utf8)
 	n_max = n_bytes * MAX_CONVERSION_GROWTH + 1;
 	text = palloc(n_max);
 	if (!OidIsValid(proc) ||
-		pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding, (unsigned char *) unconstify(char *, utf8),
-									  n_bytes, (unsigned char *) text, n_max, true) < n_bytes)
+		pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding,
+									  (unsigned char *) unconstify(char *, utf8), n_bytes,
+									  (unsigned char *) text, n_max, true) < n_bytes)
 	{
 		/* Keep what every encoding has. */
 		for (int i = 0; i <= n_bytes; i++)

@@ -39,11 +39,10 @@ fill_in_schema(const char *text)
 static void
 plan_statement(CmSql *sql)
 {
-	SPIPlanPtr	plan = SPI_prepare(fill_in_schema(sql->text), sql->n_args, sql->arg_types);
+	SPIPlanPtr plan = SPI_prepare(fill_in_schema(sql->text), sql->n_args, sql->arg_types);
 
 	if (plan == NULL)
-		elog(ERROR, "could not plan \"%s\": %s", sql->text,
-			 SPI_result_code_string(SPI_result));
+		elog(ERROR, "could not plan \"%s\": %s", sql->text, SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
 	if (sql->plan != NULL)
 		SPI_freeplan(sql->plan);
@@ -55,7 +54,7 @@ uint64
 cm_sql_run(CmSql *sql, const Datum *values, const char *nulls)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			code;
+	int code;
 
 	if (sql->plan == NULL || sql->generation != cm_sql_generation())
 		plan_statement(sql);
@@ -75,8 +74,8 @@ cm_sql_datum(uint64 row, int column, bool *is_null)
 int64
 cm_sql_int64(uint64 row, int column, int64 fallback)
 {
-	bool		is_null;
-	Datum		value = cm_sql_datum(row, column, &is_null);
+	bool is_null;
+	Datum value = cm_sql_datum(row, column, &is_null);
 
 	return is_null ? fallback : DatumGetInt64(value);
 }
@@ -84,8 +83,8 @@ cm_sql_int64(uint64 row, int column, int64 fallback)
 int32
 cm_sql_int32(uint64 row, int column, int32 fallback)
 {
-	bool		is_null;
-	Datum		value = cm_sql_datum(row, column, &is_null);
+	bool is_null;
+	Datum value = cm_sql_datum(row, column, &is_null);
 
 	return is_null ? fallback : DatumGetInt32(value);
 }
@@ -93,8 +92,8 @@ cm_sql_int32(uint64 row, int column, int32 fallback)
 bool
 cm_sql_bool(uint64 row, int column)
 {
-	bool		is_null;
-	Datum		value = cm_sql_datum(row, column, &is_null);
+	bool is_null;
+	Datum value = cm_sql_datum(row, column, &is_null);
 
 	return !is_null && DatumGetBool(value);
 }
@@ -102,9 +101,9 @@ cm_sql_bool(uint64 row, int column)
 char *
 cm_sql_text(uint64 row, int column)
 {
-	bool		is_null;
-	Datum		value = cm_sql_datum(row, column, &is_null);
-	char	   *in_database;
+	bool is_null;
+	Datum value = cm_sql_datum(row, column, &is_null);
+	char *in_database;
 
 	if (is_null)
 		return NULL;
@@ -168,11 +167,11 @@ cm_column_add_time(CmColumn *column, int64 at)
 Datum
 cm_column_array(const CmColumn *column)
 {
-	int16		length;
-	bool		by_value;
-	char		align;
-	int			dims[1] = {column->n};
-	int			bounds[1] = {1};
+	int16 length;
+	bool by_value;
+	char align;
+	int dims[1] = {column->n};
+	int bounds[1] = {1};
 
 	if (column->n == 0)
 		return PointerGetDatum(construct_empty_array(column->type));

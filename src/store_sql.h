@@ -20,10 +20,10 @@
 typedef struct CmSql
 {
 	const char *text;
-	int			n_args;
-	Oid			arg_types[CM_SQL_MAX_ARGS];
-	SPIPlanPtr	plan;
-	uint64		generation;		/* of the extension that it was planned for */
+	int n_args;
+	Oid arg_types[CM_SQL_MAX_ARGS];
+	SPIPlanPtr plan;
+	uint64 generation; /* of the extension that it was planned for */
 } CmSql;
 
 /*
@@ -49,11 +49,11 @@ extern uint64 cm_sql_generation(void);
 /* One column of a batch: an array that is filled value by value. */
 typedef struct CmColumn
 {
-	Oid			type;
-	int			n;
-	int			size;
-	Datum	   *values;
-	bool	   *nulls;
+	Oid type;
+	int n;
+	int size;
+	Datum *values;
+	bool *nulls;
 } CmColumn;
 
 extern void cm_column_init(CmColumn *column, Oid type, int size);
@@ -66,4 +66,4 @@ extern void cm_column_add_text(CmColumn *column, const char *utf8);
 extern void cm_column_add_time(CmColumn *column, int64 at);
 extern Datum cm_column_array(const CmColumn *column);
 
-#endif							/* CM_STORE_SQL_H */
+#endif /* CM_STORE_SQL_H */
