@@ -5,9 +5,9 @@
  * Floor 4, for executor*.c only.  There is one executor in a process: cm_ex.
  *
  * All work hangs on three kinds of things: hosts (a connection each, in
- * executor_hosts.c), tasks (an attempt each, executor_tasks.c, with its output
- * in executor_logs.c) and the turn's transaction (executor_db.c).  Whatever
- * happens to a task ends in cm_task_step(), which asks the lifecycle what
+ * executor_hosts.c), tasks (an attempt each, executor_tasks.c, with its calls
+ * in executor_calls.c and its output in executor_logs.c) and the turn's transaction
+ *(executor_db.c).  Whatever happens to a task ends in cm_task_step(), which asks the lifecycle what
  * follows.
  */
 #ifndef CM_EXECUTOR_INTERNAL_H
@@ -292,6 +292,27 @@ extern void cm_task_note_recorded(CmTask *task, const CmRecord *record);
 extern void cm_task_note_output_read(CmTask *task);
 extern void cm_task_give_start_slots(CmExecHost *host);
 extern int64 cm_tasks_tick(void);
+
+/* For the task's life; NULL stays NULL. */
+extern char *cm_task_keep_text(CmTask *task, const char *text);
+extern void cm_task_release_start_slot(CmTask *task);
+
+/* executor_calls.c */
+extern void cm_call_inspect(CmTask *task);
+extern void cm_call_recall(CmTask *task);
+extern void cm_call_create(CmTask *task);
+extern void cm_call_start(CmTask *task);
+/* Removes a container that was never started; then the task settles a while. */
+extern void cm_call_discard(CmTask *task);
+extern void cm_call_term(CmTask *task);
+extern void cm_call_kill(CmTask *task);
+extern void cm_call_remove(CmTask *task);
+/* The call in flight is over, or given up; its request is freed by the caller. */
+extern CmTask *cm_call_end(void *task);
+extern void cm_task_end_settling(CmTask *task);
+/* It will not be started, and why; error, detail and hint are copied. */
+extern void cm_task_refuse(CmTask *task, CmReason reason, const char *error, const char *detail,
+						   const char *hint);
 
 /* executor_words.c */
 /* Says why the attempt ended as it did: error, hint, and the engine's words

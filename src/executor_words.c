@@ -51,6 +51,13 @@ tell_infrastructure(const CmTask *task, CmRecord *record)
 		record->hint =
 			"The engine was probably restarted; submit the job again if it may run twice.";
 	}
+	else if (task->s.seen == CM_SEEN_CREATED && task->s.engine_forgot)
+	{
+		record->error =
+			psprintf("the engine of host \"%s\" was restarted while it started the container",
+					 task->host->name);
+		record->hint = "Whether the command ran is not known; it may even run on, unknown to the engine.";
+	}
 	else if (task->s.seen == CM_SEEN_CREATED)
 		record->error =
 			psprintf("host \"%s\" does not know that its container has run", task->host->name);
