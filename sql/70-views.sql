@@ -385,6 +385,36 @@ COMMENT ON COLUMN cm_job_summary.p95_seconds IS 'Run time that 95 % of them stay
 COMMENT ON COLUMN cm_job_summary.p95_wait_seconds IS 'Time from being due to running that 95 % of them stayed below.';
 COMMENT ON COLUMN cm_job_summary.last_completed_at IS 'When the last of them ended.';
 
+-- What cm_status counts.  Whoever asks why nothing moves must be answered though
+-- somebody has locked these very tables: then there are no numbers.
+CREATE FUNCTION cm_internal.count_work(
+    OUT pending bigint, OUT launching bigint, OUT running bigint, OUT oldest_pending_at timestamptz,
+    OUT hosts bigint, OUT healthy bigint, OUT copies bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '200ms'
+AS $$
+BEGIN
+    SELECT count(*) FILTER (WHERE q.status = 'pending'),
+           count(*) FILTER (WHERE q.status = 'launching'),
+           count(*) FILTER (WHERE q.status = 'running'),
+           min(q.run_at) FILTER (WHERE q.status = 'pending' AND q.run_at <= now())
+    INTO pending, launching, running, oldest_pending_at
+    FROM cm_internal.queue q;
+    SELECT count(*),
+           count(*) FILTER (WHERE h.is_active AND d.host_name IS NULL AND s.state = 'healthy')
+    INTO hosts, healthy
+    FROM @extschema@.cm_hosts h
+    LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
+    LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name;
+    SELECT count(*) INTO copies FROM cm_internal.inert_jobs;
+EXCEPTION WHEN lock_not_available THEN
+    NULL;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.count_work() IS
+    'Counts for cm_status. NULL where somebody has locked the tables.';
+
 CREATE VIEW cm_status AS
 WITH facts AS (
     SELECT e.*,
@@ -398,23 +428,6 @@ WITH facts AS (
                ELSE 'not started'
            END AS state
     FROM cm_internal.executor_status() e
-),
-counts AS (
-    SELECT count(*) FILTER (WHERE q.status = 'pending') AS pending,
-           count(*) FILTER (WHERE q.status = 'launching') AS launching,
-           count(*) FILTER (WHERE q.status = 'running') AS running,
-           min(q.run_at) FILTER (WHERE q.status = 'pending' AND q.run_at <= now()) AS oldest_pending_at
-    FROM cm_internal.queue q
-),
-hosts AS (
-    SELECT count(*) AS hosts,
-           count(*) FILTER (WHERE h.is_active AND d.host_name IS NULL AND s.state = 'healthy') AS healthy
-    FROM cm_hosts h
-    LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
-    LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
-),
-copies AS (
-    SELECT count(*) AS n FROM cm_internal.inert_jobs
 )
 SELECT
     f.state = 'running' AS is_running,
@@ -448,13 +461,13 @@ SELECT
             WHEN f.last_turn_at < clock_timestamp() - interval '3 min' THEN
                 format('The executor runs, but has done nothing for %s.',
                        cm_internal.short_interval(clock_timestamp() - f.last_turn_at))
-            WHEN h.hosts = 0 THEN 'The executor runs; there is no host yet that could run jobs.'
-            WHEN h.healthy = 0 THEN 'The executor runs, but no host can be used.'
+            WHEN c.hosts = 0 THEN 'The executor runs; there is no host yet that could run jobs.'
+            WHEN c.healthy = 0 THEN 'The executor runs, but no host can be used.'
             ELSE 'The executor runs.' END
     END
-    || CASE WHEN i.n > 0 THEN
+    || CASE WHEN c.copies > 0 THEN
            format(' %s unfinished %s came as a copy from another database and will not run here.',
-                  i.n, CASE i.n WHEN 1 THEN 'job' ELSE 'jobs' END)
+                  c.copies, CASE c.copies WHEN 1 THEN 'job' ELSE 'jobs' END)
        ELSE '' END AS explanation,
     CASE f.state
         WHEN 'standby' THEN NULL
@@ -483,9 +496,9 @@ SELECT
                        coalesce(f.blocked_by[1]::text, 'pid'))
             WHEN f.last_turn_at < clock_timestamp() - interval '3 min' THEN
                 format('See pg_stat_activity for pid %s, and the server''s log.', f.executor_pid)
-            WHEN h.hosts = 0 THEN
+            WHEN c.hosts = 0 THEN
                 'SELECT cm_add_host(''local'', ''unix:///var/run/docker.sock'');'
-            WHEN h.healthy = 0 THEN 'See error and hint in cm_host_status.'
+            WHEN c.healthy = 0 THEN 'See error and hint in cm_host_status.'
             WHEN NOT f.is_preloaded THEN
                 format('It will not run after a restart of the server unless you put %s into postgresql.conf.',
                        cm_internal.preload_line()) END
@@ -499,15 +512,15 @@ SELECT
     c.launching,
     c.running,
     c.oldest_pending_at,
-    h.hosts,
-    CASE WHEN f.state = 'running' THEN h.healthy ELSE 0 END AS healthy_hosts,
+    c.hosts,
+    CASE WHEN f.state = 'running' THEN c.healthy ELSE 0 END AS healthy_hosts,
     f.blocked_on,
     f.blocked_by,
     f.transactions,
     f.polls,
     f.wakeups,
     (SELECT x.extversion FROM pg_extension x WHERE x.extname = 'container_manager') AS version
-FROM facts f, counts c, hosts h, copies i;
+FROM facts f, cm_internal.count_work() c;
 COMMENT ON VIEW cm_status IS
     'One row: does it run, and if not, why and what to do. Counts all unfinished jobs.';
 COMMENT ON COLUMN cm_status.is_running IS 'Whether this database''s executor is at work.';
@@ -539,14 +552,16 @@ REVOKE ALL ON FUNCTION
     cm_internal.short_interval(interval),
     cm_internal.preload_line(),
     cm_internal.waiting_reason(bigint),
-    cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint, bigint, bigint, integer)
+    cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint, bigint, bigint, integer),
+    cm_internal.count_work()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     cm_internal.executor_status(),
     cm_internal.short_image(text),
     cm_internal.short_interval(interval),
     cm_internal.preload_line(),
-    cm_internal.waiting_reason(bigint)
+    cm_internal.waiting_reason(bigint),
+    cm_internal.count_work()
 TO PUBLIC;
 REVOKE ALL ON
     cm_ps,

@@ -141,6 +141,10 @@ SQL
 	cmp_ok(abs($calls - $grown->{polls}), '<=', 1, 'for each poll');
 
 	set_intervals('1h', '600s');
+	# The heartbeat that was due by the interval before.
+	my $asked = counters()->{http};
+	my $deadline = time + 30;
+	usleep(50_000) while counters()->{http} == $asked && time < $deadline;
 	$node->safe_psql('postgres', 'CREATE DATABASE other');
 	$node->safe_psql('other', 'CREATE EXTENSION container_manager');
 	$node->safe_psql('other', "SELECT cm_add_host('fake', '" . $fake->url . "', max_concurrent_jobs => 100)");
@@ -347,8 +351,8 @@ sub table_case
 	is($state->{removes}, $state->{creates} - 2, 'none is removed before its end is recorded');
 	my ($stdout, $stderr);
 	$node->psql('postgres', "SET lock_timeout = '1s'; SELECT blocked_by FROM cm_status", stdout => \$stdout, stderr => \$stderr);
-	like("$stdout$stderr", qr/\{$pid\}|lock timeout/, 'cm_status answers, or gives up when told to');
-	note "cm_status: $stdout$stderr";
+	# DROP EXTENSION locks the view, too.
+	like("$stdout$stderr", $statement =~ /DROP/ ? qr/lock timeout/ : qr/\{$pid\}/, 'cm_status names the pid');
 	$session->query_safe('ROLLBACK');
 	ends_right($jobs[0], 'after the rollback');
 	end_job($jobs[1]);
