@@ -65,6 +65,13 @@ cm_task_release_start_slot(CmTask *task)
 	cm_task_give_start_slots(task->host);
 }
 
+static bool
+may_start_another(const CmExecHost *host)
+{
+	return host->n_starting <
+		   Max(CM_MIN_STARTS_IN_FLIGHT, Min(CM_MAX_STARTS_IN_FLIGHT, 2 * host->cpus));
+}
+
 /* In the order in which they were claimed. */
 void
 cm_task_give_start_slots(CmExecHost *host)
@@ -75,7 +82,7 @@ cm_task_give_start_slots(CmExecHost *host)
 	{
 		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
-		if (host->n_starting >= CM_STARTS_IN_FLIGHT)
+		if (!may_start_another(host))
 			return;
 		if (task->host == host && task->waits_for_slot)
 		{
@@ -260,7 +267,7 @@ cm_task_note_recorded(CmTask *task, const CmRecord *record)
 static bool
 begin_starting(CmTask *task)
 {
-	if (!task->holds_start_slot && task->host->n_starting >= CM_STARTS_IN_FLIGHT)
+	if (!task->holds_start_slot && !may_start_another(task->host))
 	{
 		task->waits_for_slot = true;
 		return false;

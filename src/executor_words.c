@@ -56,7 +56,8 @@ tell_infrastructure(const CmTask *task, CmRecord *record)
 		record->error =
 			psprintf("the engine of host \"%s\" was restarted while it started the container",
 					 task->host->name);
-		record->hint = "Whether the command ran is not known; it may even run on, unknown to the engine.";
+		record->hint =
+			"Whether the command ran is not known; it may even run on, unknown to the engine.";
 	}
 	else if (task->s.seen == CM_SEEN_CREATED)
 		record->error =
