@@ -7,6 +7,7 @@ CREATE TABLE cm_internal.identity (
     incarnation integer NOT NULL DEFAULT 1
 );
 CREATE UNIQUE INDEX identity_is_one_row ON cm_internal.identity ((true));
+COMMENT ON INDEX cm_internal.identity_is_one_row IS 'Keeps the table at one row.';
 COMMENT ON TABLE cm_internal.identity IS
     'One row: the epoch under which containers are labelled. The oid tells a copy of the database, the system identifier an upgraded cluster.';
 

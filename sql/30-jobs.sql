@@ -54,8 +54,10 @@ CREATE TABLE cm_jobs (
 SELECT pg_extension_config_dump('cm_jobs', '');
 SELECT pg_extension_config_dump('cm_jobs_id_seq', '');
 CREATE INDEX cm_jobs_completed_at ON cm_jobs (completed_at) WHERE completed_at IS NOT NULL;
+COMMENT ON INDEX cm_jobs_completed_at IS 'For those that ended lately.';
 -- Finds the unfinished ones of another epoch, which are in no queue.
 CREATE INDEX cm_jobs_unfinished ON cm_jobs (epoch) WHERE completed_at IS NULL;
+COMMENT ON INDEX cm_jobs_unfinished IS 'For unfinished jobs that a copy brought along.';
 
 COMMENT ON TABLE cm_jobs IS
     'Jobs: the definition as submitted and the current state. INSERT submits a job; only the executor changes its state.';
@@ -132,6 +134,10 @@ CREATE INDEX queue_later ON cm_internal.queue (run_at) WHERE NOT is_due;
 CREATE INDEX queue_expiring ON cm_internal.queue (expires_at)
     WHERE status = 'pending' AND expires_at IS NOT NULL;
 CREATE INDEX queue_taken ON cm_internal.queue (job_id) WHERE status <> 'pending';
+COMMENT ON INDEX cm_internal.queue_ready IS 'What a claim reads, in the order of claims.';
+COMMENT ON INDEX cm_internal.queue_later IS 'Jobs whose time is yet to come.';
+COMMENT ON INDEX cm_internal.queue_expiring IS 'Jobs that will not wait for ever.';
+COMMENT ON INDEX cm_internal.queue_taken IS 'What recovery reads.';
 COMMENT ON TABLE cm_internal.queue IS 'One row per unfinished job; what claims and recovery read.';
 
 -- What functions ask of the executor.  It deletes what it has carried out.
@@ -169,6 +175,20 @@ CREATE TABLE cm_job_attempts (
 SELECT pg_extension_config_dump('cm_job_attempts', '');
 COMMENT ON TABLE cm_job_attempts IS
     'Finished attempts, one row each. With the engine''s last inspect, environment left out.';
+COMMENT ON COLUMN cm_job_attempts.job_id IS 'Number of the job.';
+COMMENT ON COLUMN cm_job_attempts.attempt IS 'Number of the attempt, from 1.';
+COMMENT ON COLUMN cm_job_attempts.status IS 'How it ended: completed, failed, timeout or cancelled.';
+COMMENT ON COLUMN cm_job_attempts.failure_reason IS 'Why it did not complete, in one word.';
+COMMENT ON COLUMN cm_job_attempts.error IS 'Why it did not complete, in one line.';
+COMMENT ON COLUMN cm_job_attempts.hint IS 'What to do about the error.';
+COMMENT ON COLUMN cm_job_attempts.host IS 'Host where it ran.';
+COMMENT ON COLUMN cm_job_attempts.container_id IS 'Id of its container.';
+COMMENT ON COLUMN cm_job_attempts.exit_code IS 'Exit code of its container.';
+COMMENT ON COLUMN cm_job_attempts.oom_killed IS 'Whether the kernel killed a process of it for want of memory.';
+COMMENT ON COLUMN cm_job_attempts.logs_incomplete IS 'Whether output may be missing.';
+COMMENT ON COLUMN cm_job_attempts.claimed_at IS 'When it was given its host.';
+COMMENT ON COLUMN cm_job_attempts.started_at IS 'When its container was seen to run.';
+COMMENT ON COLUMN cm_job_attempts.completed_at IS 'When its end was recorded.';
 COMMENT ON COLUMN cm_job_attempts.engine_started_at IS 'Start by the engine''s clock.';
 COMMENT ON COLUMN cm_job_attempts.engine_finished_at IS 'End by the engine''s clock.';
 COMMENT ON COLUMN cm_job_attempts.inspect IS 'State and limits as the engine reported them at the end.';
@@ -187,14 +207,24 @@ CREATE TABLE cm_job_events (
 SELECT pg_extension_config_dump('cm_job_events', '');
 SELECT pg_extension_config_dump('cm_job_events_seq_seq', '');
 CREATE INDEX cm_job_events_job_id ON cm_job_events (job_id, seq);
+COMMENT ON INDEX cm_job_events_job_id IS 'For the transitions of one job.';
 COMMENT ON TABLE cm_job_events IS
     'Transitions, one row each, in the order of commits. Whoever was away reads WHERE seq > last.';
 COMMENT ON COLUMN cm_job_events.seq IS 'Order of the transitions; gaps mean nothing.';
+COMMENT ON COLUMN cm_job_events.at IS 'When it was recorded.';
+COMMENT ON COLUMN cm_job_events.job_id IS 'Number of the job.';
+COMMENT ON COLUMN cm_job_events.attempt IS 'Attempt that the job was at; 0: none yet.';
+COMMENT ON COLUMN cm_job_events.status IS 'The new status.';
+COMMENT ON COLUMN cm_job_events.failure_reason IS 'Why it did not complete, in one word.';
+COMMENT ON COLUMN cm_job_events.detail IS 'Why, in a line.';
+COMMENT ON COLUMN cm_job_events.host IS 'Host where it happened.';
+COMMENT ON COLUMN cm_job_events.exit_code IS 'Exit code of the container.';
 
 -- Output.  A record is what the engine keeps as one: a line with its newline,
 -- a 16 kB part of a longer line, or an unterminated end.  A chunk holds
 -- records of one stream; record_numbers count over both streams in the order
--- of the engine's log, from 0.
+-- of the engine's log, from 0.  Flags for parts of lines are not needed: what
+-- has no newline at its end goes on, or was never ended.
 CREATE TABLE cm_internal.log_chunks (
     job_id bigint NOT NULL,
     attempt integer NOT NULL,

@@ -281,7 +281,7 @@ WITH shown AS (
 )
 SELECT
     j.id,
-    CASE WHEN length(j.namespace) > 8 THEN left(j.namespace, 7) || '~' ELSE j.namespace END AS ns,
+    CASE WHEN length(j.namespace) > 8 THEN left(j.namespace, 7) || '~' ELSE j.namespace END AS namespace,
     CASE WHEN length(j.name) > 12 THEN left(j.name, 11) || '~' ELSE j.name END AS name,
     CASE WHEN length(i.image) > 16 THEN left(i.image, 15) || '~' ELSE i.image END AS image,
     j.status AS state,
@@ -311,7 +311,7 @@ ORDER BY s.part, s.position;
 COMMENT ON VIEW cm_ps IS
     'Unfinished jobs and those that ended lately, for \watch. Of the pending ones the first 100 in the order of claims: cm_queue_status counts them all; then the last 20 that ended within the hour, and what a copy of another database brought along.';
 COMMENT ON COLUMN cm_ps.id IS 'Number of the job.';
-COMMENT ON COLUMN cm_ps.ns IS 'Namespace.';
+COMMENT ON COLUMN cm_ps.namespace IS 'Namespace; ~ stands for what was cut off.';
 COMMENT ON COLUMN cm_ps.name IS 'Name of the job; ~ stands for what was cut off.';
 COMMENT ON COLUMN cm_ps.image IS 'Image, in short.';
 COMMENT ON COLUMN cm_ps.state IS 'Status of the job.';

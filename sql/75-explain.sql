@@ -380,6 +380,8 @@ DECLARE
     j @extschema@.cm_jobs := cm_internal.find_job(cm_job_docker_command.id);
     tmpfs jsonb := jsonb_build_object('/tmp', j.memory_limit) || j.tmpfs;
     environment jsonb := '{"HOME": "/tmp", "TMPDIR": "/tmp"}'::jsonb || coalesce(j.environment, '{}');
+    -- A bare uid is its own group, and the owner of what is writable.
+    run_as text := j.run_as || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END;
     words text[];
 BEGIN
     words := ARRAY['docker', 'run', '--rm=false', '--init', '--cap-drop', 'ALL',
@@ -394,9 +396,10 @@ BEGIN
         || (SELECT array_agg(w ORDER BY t.key, o.position)
             FROM jsonb_each_text(tmpfs) t
             CROSS JOIN LATERAL unnest(ARRAY['--tmpfs',
-                format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm', t.key, t.value)])
+                format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm,uid=%s,gid=%s', t.key, t.value,
+                       split_part(run_as, ':', 1), split_part(run_as, ':', 2))])
                 WITH ORDINALITY o (w, position))
-        || ARRAY['--user', j.run_as, '--network', coalesce(j.networks ->> 0, 'none')];
+        || ARRAY['--user', run_as, '--network', coalesce(j.networks ->> 0, 'none')];
     IF EXISTS (SELECT FROM @extschema@.cm_hosts h
                WHERE h.name = coalesce(j.host, j.requested_host) AND NOT h.auto_pull_images) THEN
         words := words || ARRAY['--pull', 'never'];

@@ -1,7 +1,7 @@
 -- Names and parameters that are fixed, of functions that this version does not
 -- have: they are refused by name.
 
-CREATE FUNCTION cm_retry_job(id bigint) RETURNS bigint
+CREATE FUNCTION cm_retry_job(id bigint) RETURNS boolean
 LANGUAGE C AS 'MODULE_PATHNAME', 'cm_not_available';
 COMMENT ON FUNCTION cm_retry_job(bigint) IS 'Runs a finished job again. Not available in this version.';
 

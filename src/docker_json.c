@@ -391,37 +391,6 @@ cm_json_bool(const CmJson *value, bool fallback)
 	return value->text[0] == 't';
 }
 
-static int
-compare_names(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-/* By sorting: the text may hold a million members. */
-bool
-cm_json_has_duplicates(const CmJson *object, const char **name)
-{
-	const char **names;
-	bool found = false;
-
-	if (object == NULL || object->kind != CM_JSON_OBJECT || object->count < 2)
-		return false;
-	names = palloc(object->count * sizeof(char *));
-	for (int i = 0; i < object->count; i++)
-		names[i] = object->items[i]->name;
-	qsort(names, object->count, sizeof(char *), compare_names);
-	for (int i = 1; i < object->count && !found; i++)
-	{
-		if (strcmp(names[i - 1], names[i]) == 0)
-		{
-			*name = names[i];
-			found = true;
-		}
-	}
-	pfree(names);
-	return found;
-}
-
 /* escape_json() looks at single bytes only, so the encoding does not matter. */
 void
 cm_json_append_string(StringInfo to, const char *utf8)

@@ -61,9 +61,6 @@ extern const char *cm_json_string(const CmJson *value, const char *fallback);
 extern int64 cm_json_int(const CmJson *value, int64 fallback);
 extern bool cm_json_bool(const CmJson *value, bool fallback);
 
-/* Is a member's name there twice?  Gives one such name. */
-extern bool cm_json_has_duplicates(const CmJson *object, const char **name);
-
 /* Writers: append to a buffer.  Commas are the caller's. */
 extern void cm_json_append_string(StringInfo to, const char *utf8);
 extern void cm_json_append_words(StringInfo to, int count, const char *const *words);

@@ -337,7 +337,7 @@ wait_for_news(const CmHttp *http)
 	if (timeout_ms >= 0)
 		events |= WL_TIMEOUT;
 	if (WaitLatchOrSocket(MyLatch, events, cm_http_fd(http), (long) Min(timeout_ms, INT_MAX),
-						  cm_wait_event("CmEngineReply")) &
+						  cm_wait_event("ContainerManagerReply")) &
 		WL_LATCH_SET)
 		ResetLatch(MyLatch);
 }

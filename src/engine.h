@@ -43,7 +43,6 @@
 
 /* Containers' output is kept in two files of this size at most. */
 #define CM_ENGINE_LOG_FILE_BYTES (INT64_C(512) * 1024 * 1024)
-#define CM_CONTAINER_NAME_SIZE 128 /* the longest name, with its NUL */
 
 /* One engine as its host row describes it. */
 typedef struct CmEngine

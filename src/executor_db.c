@@ -664,7 +664,6 @@ simplify_failed_record(const Turn *turn, int sqlstate)
 	if (cm_ex.careful_turns == 0 || turn->n_records != 1 ||
 		(class != ERRCODE_DATA_EXCEPTION && class != ERRCODE_PROGRAM_LIMIT_EXCEEDED))
 		return;
-	turn->batch[0]->is_plain = true;
 	turn->batch[0]->record.inspect = NULL;
 	turn->batch[0]->record.detail = NULL;
 	turn->batch[0]->record.error = NULL;
@@ -882,7 +881,7 @@ cm_db_next_ms(void)
 
 /* --- at the start --- */
 
-/* Its host's row was removed by force: nobody can be asked about it any more. */
+/* Its host's row was removed against the guard: nobody can be asked about it any more. */
 static void
 give_up_taken(const CmTaken *taken)
 {

@@ -213,7 +213,6 @@ typedef struct CmWaitingRecord
 	MemoryContext context;
 	CmTask *task;
 	CmRecord record;
-	bool is_plain; /* stripped of what might not be storable */
 } CmWaitingRecord;
 
 /* --- the executor --- */

@@ -49,8 +49,8 @@ StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION, "libcurl 7.85 or newer
 
 /*
  * A socket that is ready so many times in a row without libcurl doing anything
- * with it is left alone for a while (curl#21643: an eventfd of its own that it
- * did not drain).
+ * with it is left alone for a while: some versions do not drain an eventfd of
+ * their own.
  */
 #define MAX_IDLE_TURNS 1000
 #define MUTE_MS 10

@@ -743,16 +743,6 @@ cm_shmem_hold(Oid database, int *pid)
 	return slot != NULL;
 }
 
-bool
-cm_shmem_is_held(Oid database)
-{
-	CmSlot *slot;
-
-	attach();
-	slot = find_slot(database);
-	return slot != NULL && pg_atomic_read_u32(&slot->n_holds) > 0;
-}
-
 /*
  * The slot is left early in a process' end; the server counts it as connected
  * until it has left the process array.

@@ -153,7 +153,6 @@ extern bool cm_shmem_stop(Oid database, int *pid);
  * or of this process; then it is asked for again.  false: nothing to keep out.
  */
 extern bool cm_shmem_hold(Oid database, int *pid);
-extern bool cm_shmem_is_held(Oid database);
 
 /* Waits until a process that was told to go is gone; false: it is still there.
  * Interruptible. */

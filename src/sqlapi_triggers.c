@@ -312,6 +312,20 @@ check_schedule(const JobRow *row)
 		throw_bad_value("max_wait", "max_wait is over 100 years", "Leave it out to wait for ever.");
 }
 
+/* Of a sequence; 0 where it has not yet given any. */
+static int64
+get_last_value(Oid sequence)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum last;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(sequence);
+	fcinfo->args[0].isnull = false;
+	last = pg_sequence_last_value(fcinfo);
+	return fcinfo->isnull ? 0 : DatumGetInt64(last);
+}
+
 /*
  * An id out of turn would be in the way of somebody else's job.  Those that
  * the sequence has given are this row's own, or its neighbours'.
@@ -323,10 +337,8 @@ check_id(const JobRow *row)
 	int64 id = DatumGetInt64(get_value(row, "id", &is_null));
 	Oid sequence =
 		getIdentitySequence(RelationGetRelid(row->relation), SPI_fnumber(row->desc, "id"), false);
-	int64 last =
-		DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value, ObjectIdGetDatum(sequence)));
 
-	if (id < 1 || id > last)
+	if (id < 1 || id > get_last_value(sequence))
 		throw_not_yours("id");
 }
 

@@ -32,6 +32,7 @@ Controls (JSON in, JSON out)
                           of the faults below}; gives {"id"}
     DELETE /fault[/ID]
     POST   /drop_events   ends all event streams
+    POST   /forget_events forgets the events that were, as a restart does
     POST   /emit          sends the given object to the event streams
     POST   /end           {"container", "exit_code"}: a container ends now
     POST   /listen        {"on": false}: connections are refused; state stays
@@ -1246,6 +1247,8 @@ class Control:
         elif verb == ("POST", "drop_events"):
             for stream in list(state.event_streams):
                 stream.connection.transport.close()
+        elif verb == ("POST", "forget_events"):
+            state.events.clear()
         elif verb == ("POST", "emit"):
             state.publish(data)
         elif verb == ("POST", "end"):

@@ -378,7 +378,11 @@ sub last_job { return sql('SELECT max(id) FROM cm_jobs'); }
 	end_job($_) for $long, $waited;
 	is($node->job_wait($_), 'completed', 'which goes on') for $long, $waited;
 	like((refusal("CALL cm_run_job('')"))[1], qr/image/, 'bad input');
-	like(join(' ', refusal('DO $$ BEGIN ' . run_sql('', FAKE_RUN_MS => 0) . '; END $$')), qr/output|25001|none/, 'in a DO block');
+	my $in_block = q(DO $$ DECLARE a bigint; b text; c int; d text; BEGIN
+		CALL cm_run_job('busybox:1', environment => '{"FAKE_RUN_MS": "0"}', job_id => a, status => b, exit_code => c, output => d);
+		ASSERT b = 'completed', b; END $$);
+	is((refusal($in_block))[0], 'none', 'in a DO block of its own');
+	is((refusal("BEGIN; $in_block"))[0], '25001', 'not in one within a transaction');
 }
 
 $listener->quit;

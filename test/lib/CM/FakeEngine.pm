@@ -107,6 +107,7 @@ sub clear_faults
 sub set { my ($self, %setting) = @_; return $self->control('POST', '/set', \%setting); }
 sub state { return $_[0]->control('GET', '/state'); }    ## no critic (builtin name)
 sub drop_events { return $_[0]->control('POST', '/drop_events', {}); }
+sub forget_events { return $_[0]->control('POST', '/forget_events', {}); }
 sub emit { my ($self, %event) = @_; return $self->control('POST', '/emit', \%event); }
 
 # A daemon that is away (connection refused) and its return; state is kept.
