@@ -176,7 +176,7 @@ BEGIN
             WHEN known IS NULL THEN
                 'There are no hosts yet: add one by cm_add_host(name, connection_string).'
             ELSE coalesce(
-                'Perhaps you mean "' || cm_internal.nearest_word(find_host.name, known) || '".',
+                'Perhaps you meant "' || cm_internal.nearest_word(find_host.name, known) || '".',
                 'The hosts are listed in cm_hosts.')
         END;
 END

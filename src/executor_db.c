@@ -319,8 +319,8 @@ step_host_states(Turn *turn)
 		state.memory_bytes = host->memory_bytes;
 		state.error = host->error[0] ? host->error : NULL;
 		state.hint = host->hint[0] ? host->hint : NULL;
-		cm_store_save_host_state(&state);
-		turn->saved_hosts[turn->n_saved_hosts++] = host;
+		if (cm_store_save_host_state(&state))
+			turn->saved_hosts[turn->n_saved_hosts++] = host;
 	}
 }
 

@@ -27,7 +27,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "chars.h"
 #include "compat.h"
@@ -37,10 +36,10 @@
 #include "policy.h"
 #include "shmem.h"
 #include "store.h"
+#include "sqlapi_util.h"
 
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
 #define INFO_TIMEOUT_MS (10 * 1000)
-#define MAX_NEAREST_BYTES 64 /* longer words are no misspelt names */
 
 PG_FUNCTION_INFO_V1(cm_hosts_check_row);
 PG_FUNCTION_INFO_V1(cm_hosts_wake);
@@ -468,40 +467,24 @@ cm_hosts_read_info(PG_FUNCTION_ARGS)
 
 /* --- misspelt names --- */
 
-/*
- * (word, words) -> that of the words which is most like it; NULL where none is
- * like enough to be what was meant.
- */
+/* (word, words) -> that of the words which was probably meant, or NULL. */
 Datum
 cm_hosts_nearest_word(PG_FUNCTION_ARGS)
 {
-	const text *word = PG_GETARG_TEXT_PP(0);
-	int length = VARSIZE_ANY_EXHDR(word);
-	int best = Min(3, length / 2) + 1;
-	text *nearest = NULL;
-	Datum *words;
+	const char *word = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *nearest;
+	char **words;
+	Datum *values;
 	bool *nulls;
-	int n_words;
+	int n;
 
-	if (length > MAX_NEAREST_BYTES)
-		PG_RETURN_NULL();
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &words, &nulls,
-					  &n_words);
-	for (int i = 0; i < n_words; i++)
-	{
-		text *other = nulls[i] ? NULL : DatumGetTextPP(words[i]);
-		int distance;
-
-		if (other == NULL || VARSIZE_ANY_EXHDR(other) > MAX_NEAREST_BYTES)
-			continue;
-		distance = varstr_levenshtein_less_equal(VARDATA_ANY(word), length, VARDATA_ANY(other),
-												 VARSIZE_ANY_EXHDR(other), 1, 1, 1, best - 1, true);
-		if (distance >= best)
-			continue;
-		best = distance;
-		nearest = other;
-	}
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls,
+					  &n);
+	words = palloc(sizeof(char *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		words[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
+	nearest = cm_sqlapi_find_nearest(word, strlen(word), n, words);
 	if (nearest == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(nearest);
+	PG_RETURN_TEXT_P(cstring_to_text(nearest));
 }

@@ -20,7 +20,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/varlena.h"
 
 #include "shmem.h"
 #include "sqlapi_util.h"
@@ -110,27 +109,6 @@ prepare_submit(FunctionCallInfo fcinfo)
 	submit_plan.function = function;
 }
 
-static const char *
-find_nearest_column(const char *key, int n_key)
-{
-	const char *nearest = NULL;
-	int best = 4; /* edits; more is another word */
-
-	for (int i = 0; i < submit_plan.n_columns; i++)
-	{
-		const char *column = submit_plan.columns[i];
-		int distance =
-			varstr_levenshtein_less_equal(key, n_key, column, strlen(column), 1, 1, 1, best, true);
-
-		if (distance < best)
-		{
-			best = distance;
-			nearest = column;
-		}
-	}
-	return nearest;
-}
-
 static void
 check_option(FunctionCallInfo fcinfo, const char *key, int n_key)
 {
@@ -148,7 +126,7 @@ check_option(FunctionCallInfo fcinfo, const char *key, int n_key)
 							errhint("Leave one of them out.")));
 		return;
 	}
-	nearest = find_nearest_column(key, pg_mbcliplen(key, n_key, NAMEDATALEN));
+	nearest = cm_sqlapi_find_nearest(key, n_key, submit_plan.n_columns, submit_plan.columns);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("options has an unknown key \"%.*s\"", pg_mbcliplen(key, n_key, 100), key),

@@ -18,9 +18,12 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
 #include "sqlapi_util.h"
+
+#define MAX_NEAREST_BYTES 64 /* longer words are no misspelt names */
 
 /* A call that waits outlives DROP EXTENSION: nothing is locked meanwhile. */
 static Oid
@@ -155,4 +158,29 @@ cm_sqlapi_throw_no_job(int64 job_id)
 {
 	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 					errmsg("job " INT64_FORMAT " does not exist", job_id)));
+}
+
+const char *
+cm_sqlapi_find_nearest(const char *word, int n_word, int n_words, char *const *words)
+{
+	int best = Min(3, n_word / 2) + 1;
+	const char *nearest = NULL;
+
+	if (n_word > MAX_NEAREST_BYTES)
+		return NULL;
+	for (int i = 0; i < n_words; i++)
+	{
+		int length = words[i] == NULL ? 0 : strlen(words[i]);
+		int distance;
+
+		if (words[i] == NULL || length > MAX_NEAREST_BYTES)
+			continue;
+		distance =
+			varstr_levenshtein_less_equal(word, n_word, words[i], length, 1, 1, 1, best - 1, true);
+		if (distance >= best)
+			continue;
+		best = distance;
+		nearest = words[i];
+	}
+	return nearest;
 }

@@ -61,4 +61,8 @@ extern int cm_sqlapi_find_job(FunctionCallInfo fcinfo, int64 job_id);
 
 extern void cm_sqlapi_throw_no_job(int64 job_id) pg_attribute_noreturn();
 
+/* Which of the words was meant?  NULL: none is like it; words may hold NULLs. */
+extern const char *cm_sqlapi_find_nearest(const char *word, int n_word, int n_words,
+										  char *const *words);
+
 #endif /* CM_SQLAPI_UTIL_H */

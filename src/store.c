@@ -401,7 +401,7 @@ make_text(const char *utf8, char *null)
 	return utf8 == NULL ? (Datum) 0 : CStringGetTextDatum(cm_store_text_from_utf8(utf8));
 }
 
-void
+bool
 cm_store_save_host_state(const CmHostState *state)
 {
 	static CmSql save = {
@@ -434,7 +434,7 @@ cm_store_save_host_state(const CmHostState *state)
 	nulls[5] = state->memory_bytes > 0 ? ' ' : 'n';
 	values[6] = make_text(state->error, &nulls[6]);
 	values[7] = make_text(state->hint, &nulls[7]);
-	cm_sql_run(&save, values, nulls);
+	return cm_sql_run(&save, values, nulls) == 1;
 }
 
 /* --- is there work? --- */

@@ -95,7 +95,8 @@ typedef struct CmHostState
 	const char *hint;
 } CmHostState;
 
-extern void cm_store_save_host_state(const CmHostState *state);
+/* False: not now, for somebody holds a lock on the host's row. */
+extern bool cm_store_save_host_state(const CmHostState *state);
 
 /* --- taking work --- */
 

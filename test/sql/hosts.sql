@@ -150,7 +150,8 @@ SELECT name, host_type, connection_string, is_active, tls_enabled, tls_verify, t
     created_at = now() AS created_now, updated_at = now() AS updated_now
 FROM cm_hosts ORDER BY name;
 BEGIN;
-SELECT cm_add_host('a', 'unix:///a') = (SELECT id FROM cm_hosts) AS gives_its_id;
+SELECT cm_add_host('a', 'unix:///a') AS id \gset
+SELECT id = :id AS gives_its_id FROM cm_hosts;
 INSERT INTO cm_hosts (name, connection_string, host_type) VALUES ('b', 'unix:///b', 'tcp');
 -- NULL is unsaid
 SELECT cm_add_host('c', 'unix:///c', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL) > 0 AS added;
@@ -219,7 +220,7 @@ ROLLBACK;
 -- cm_run_job passes its parameters to cm_submit_job by position
 SELECT s.pronargs > 20 AS many,
     s.proargnames[:s.pronargs] = r.proargnames[:s.pronargs] AS same_names,
-    s.proargtypes::oid[] = (r.proargtypes::oid[])[0:s.pronargs - 1] AS same_types,
+    (s.proargtypes::oid[])[0:s.pronargs - 1] = (r.proargtypes::oid[])[0:s.pronargs - 1] AS same_types,
     r.proargnames[s.pronargs + 1:] AS further
 FROM pg_proc s, pg_proc r
 WHERE s.proname = 'cm_submit_job' AND r.proname = 'cm_run_job';
