@@ -19,19 +19,19 @@ my $node = CM::Cluster->new_preloaded('main', 'container_manager.pids_limit' => 
 $node->start;
 make_database();
 
-my $print = q{printf '<%s>' "$@"; echo; exec sleep 600};
+my $print = q{printf '<%s>' "$@"; echo; exec tail -f /dev/null};
 my %jobs = (
 	'a command with quotes and newlines' => q{'busybox:test', $x$printf '<%s>' "it's" "$A" "$EMPTY" `echo \$x` 'a\b' "é
-line  two	tab" !x; echo; exec sleep 600$x$, environment =>
+line  two	tab" !x; echo; exec tail -f /dev/null$x$, environment =>
 		'{"A": "\" '' \n \t $HOME `id` \\\\ é !", "EMPTY": "", "OF_IMAGE": "no", "N": 1.50}'},
 	'an entrypoint of two words and args' => qq{'busybox:test', entrypoint => '{/bin/sh,-c}', args => ARRAY[\$x\$$print\$x\$,
 		'zero', '', 'two words', E'line\\nline', '\$HOME', '-x', '--', 'é"\\''', '*', '~', 'a=b', E'\\x01\\u0085\\x1b1']},
 	q{args for the image's entrypoint} => qq{'words:test', args => ARRAY[\$x\$set -- "\$HOME" "\$PWD"; $print\$x\$]},
-	'an empty entrypoint' => q{'words:test', entrypoint => '{}', args => '{/bin/sh,-c,"echo bare; exec sleep 600",""}'},
+	'an empty entrypoint' => q{'words:test', entrypoint => '{}', args => '{/bin/sh,-c,"echo bare; exec tail -f /dev/null",""}'},
 	q{an entrypoint without the image's words} => q{'words:test', entrypoint => '{sleep,600}'},
-	'limits, and a bare uid' => q{'busybox:test', 'id; pwd; ls -ld /tmp "/a b" | cut -c1-30; exec sleep 600', run_as => '2000',
+	'limits, and a bare uid' => q{'busybox:test', 'id; pwd; ls -ld /tmp "/a b" | cut -c1-30; exec tail -f /dev/null', run_as => '2000',
 		memory_limit => 64, cpu_limit => 0.25, networks => '["none"]', tmpfs => '{"/a b": 3, "/z": 2}', working_directory => '/a b'},
-	'a group, another /tmp, a writable root' => q{'busybox:test', 'id; echo $HOME; df -m /tmp | tail -n 1 | awk "{print \$2}"; exec sleep 600',
+	'a group, another /tmp, a writable root' => q{'busybox:test', 'id; echo $HOME; df -m /tmp | tail -n 1 | awk "{print \$2}"; exec tail -f /dev/null',
 		run_as => '2000:3000', read_only => false, tmpfs => '{"/tmp": 5}', environment => '{"HOME": "/h"}', networks => '[]'},
 );
 compare($_, $jobs{$_}) for sort keys %jobs;
