@@ -148,7 +148,7 @@ static const TextRow command_rows[] = {
 static const TextRow directory_rows[] = {
 	{NULL, NULL, NULL, NULL},
 	{"/", NULL, NULL, NULL},
-	{"/work/a b/..c/d../...", NULL, NULL, NULL},
+	{"/job/a b/..c/d../...", NULL, NULL, NULL},
 	{"/proc/self", NULL, NULL, NULL},
 	{"/a//b/./c/", NULL, NULL, NULL},
 	{"", BAD, "working_directory \"\" is not absolute", ""},
