@@ -27,6 +27,10 @@ CREATE TABLE cm_jobs (
     run_at timestamptz NOT NULL DEFAULT now(),
     max_wait interval,
     max_attempts integer NOT NULL DEFAULT 1,
+    retry_on text NOT NULL DEFAULT 'infrastructure, image_pull',
+    retry_delay interval NOT NULL DEFAULT '10 s',
+    on_host_loss text NOT NULL DEFAULT 'wait',
+    host_loss_grace interval NOT NULL DEFAULT '5 min',
     depends_on bigint[],
     unique_key text,
     labels jsonb NOT NULL DEFAULT '{}',
@@ -49,7 +53,8 @@ CREATE TABLE cm_jobs (
     CONSTRAINT failure_reason_is_known CHECK (failure_reason IN ('exit_code', 'oom', 'killed',
         'timeout', 'cancelled', 'expired', 'dependency_failed', 'image_pull', 'image_policy',
         'create', 'start', 'network', 'policy', 'host_lost', 'abandoned', 'infrastructure')),
-    CONSTRAINT priority_in_range CHECK (priority BETWEEN 0 AND 100)
+    CONSTRAINT priority_in_range CHECK (priority BETWEEN 0 AND 100),
+    CONSTRAINT on_host_loss_is_known CHECK (on_host_loss IN ('wait', 'fail', 'retry'))
 ) WITH (fillfactor = 70);
 SELECT pg_extension_config_dump('cm_jobs', '');
 SELECT pg_extension_config_dump('cm_jobs_id_seq', '');
@@ -88,7 +93,11 @@ COMMENT ON COLUMN cm_jobs.networks IS 'Networks that it joins, ["bridge"].';
 COMMENT ON COLUMN cm_jobs.priority IS '0 to 100; higher is started first.';
 COMMENT ON COLUMN cm_jobs.run_at IS 'Not started before this time.';
 COMMENT ON COLUMN cm_jobs.max_wait IS 'Fails as expired when not started this long after run_at.';
-COMMENT ON COLUMN cm_jobs.max_attempts IS 'How often it is tried at most.';
+COMMENT ON COLUMN cm_jobs.max_attempts IS 'How often it is tried at most; more than 1: it may run more than once.';
+COMMENT ON COLUMN cm_jobs.retry_on IS 'What is tried again: any, or a list of reasons and exit codes.';
+COMMENT ON COLUMN cm_jobs.retry_delay IS 'Wait before the second attempt; doubles with each, with jitter.';
+COMMENT ON COLUMN cm_jobs.on_host_loss IS 'Host silent for host_loss_grace: wait, fail or retry elsewhere.';
+COMMENT ON COLUMN cm_jobs.host_loss_grace IS 'How long a silent host is waited for, unless on_host_loss is wait.';
 COMMENT ON COLUMN cm_jobs.depends_on IS 'Jobs that must complete first.';
 COMMENT ON COLUMN cm_jobs.unique_key IS 'At most one unfinished job per key.';
 COMMENT ON COLUMN cm_jobs.labels IS 'Labels for finding jobs, {"name": "value"}.';
@@ -144,8 +153,9 @@ COMMENT ON TABLE cm_internal.queue IS 'One row per unfinished job; what claims a
 CREATE TABLE cm_internal.requests (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     job_id bigint NOT NULL,
-    action text NOT NULL CHECK (action IN ('cancel', 'set_priority')),
+    action text NOT NULL CHECK (action IN ('cancel', 'set_priority', 'retry', 'abandon', 'adopt')),
     priority integer,
+    reason text,
     requested_by name NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT now()
 );

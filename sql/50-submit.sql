@@ -76,6 +76,10 @@ CREATE FUNCTION cm_submit_job(
     run_at timestamptz DEFAULT NULL,
     max_wait interval DEFAULT NULL,
     max_attempts integer DEFAULT NULL,
+    retry_on text DEFAULT NULL,
+    retry_delay interval DEFAULT NULL,
+    on_host_loss text DEFAULT NULL,
+    host_loss_grace interval DEFAULT NULL,
     depends_on bigint[] DEFAULT NULL,
     unique_key text DEFAULT NULL,
     labels jsonb DEFAULT NULL,
@@ -98,6 +102,21 @@ STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_set_priority';
 COMMENT ON FUNCTION cm_set_priority IS
     'Changes the priority of a job that waits. 0 to 100, higher first. False: it does not wait any more.';
 
+CREATE FUNCTION cm_retry_job(id bigint) RETURNS boolean
+STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_retry_job';
+COMMENT ON FUNCTION cm_retry_job(bigint) IS
+    'Runs a job that is over once more, as a new attempt. Earlier attempts and their output are kept. False: it is not over, or about to run again already.';
+
+CREATE FUNCTION cm_abandon_job(id bigint, reason text) RETURNS boolean
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_abandon_job';
+COMMENT ON FUNCTION cm_abandon_job(bigint, text) IS
+    'Gives up a job whose host is gone for good. It fails as abandoned, and is not tried again. Refused while its host answers. False: it has no host, or is over.';
+
+CREATE FUNCTION cm_adopt_restored_jobs() RETURNS bigint
+LANGUAGE C AS 'MODULE_PATHNAME', 'cm_adopt_restored_jobs';
+COMMENT ON FUNCTION cm_adopt_restored_jobs() IS
+    'Has unfinished jobs of a restore or copy run here. Returns how many. They are checked again when they are started; what was under way elsewhere is given up as abandoned, and runs as a new attempt.';
+
 REVOKE ALL ON FUNCTION
     cm_internal.check_job(),
     cm_internal.enqueue_jobs(),
@@ -107,5 +126,8 @@ REVOKE ALL ON FUNCTION
     cm_internal.wake_executor(),
     cm_submit_job,
     cm_cancel_job,
-    cm_set_priority
+    cm_set_priority,
+    cm_retry_job(bigint),
+    cm_abandon_job(bigint, text),
+    cm_adopt_restored_jobs()
 FROM PUBLIC;

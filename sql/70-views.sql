@@ -126,11 +126,13 @@ DECLARE
     q record;
     hosts record;
 BEGIN
-    SELECT j.epoch <> i.epoch AS is_copy, k.placement, k.run_at, k.cancel_requested_by
+    SELECT j.epoch <> i.epoch AS is_copy, k.placement, k.run_at, k.cancel_requested_by,
+           a.failure_reason AS tried
     INTO q
     FROM @extschema@.cm_jobs j
     CROSS JOIN cm_internal.current_identity i
     LEFT JOIN cm_internal.queue k ON k.job_id = j.id
+    LEFT JOIN @extschema@.cm_job_attempts a ON a.job_id = j.id AND a.attempt = k.attempt
     WHERE j.id = waiting_reason.job AND j.status = 'pending';
 
     IF NOT FOUND THEN
@@ -141,6 +143,8 @@ BEGIN
         RETURN 'not in the queue';
     ELSIF q.cancel_requested_by IS NOT NULL THEN
         RETURN 'cancelling';
+    ELSIF q.run_at > clock_timestamp() AND q.tried IS NOT NULL THEN
+        RETURN format('retry %s (%s)', to_char(q.run_at, 'HH24:MI:SS'), q.tried);
     ELSIF q.run_at > clock_timestamp() THEN
         RETURN format('not due (until %s)', to_char(q.run_at,
             CASE WHEN q.run_at < clock_timestamp() + interval '18 h' THEN 'HH24:MI'
@@ -470,7 +474,7 @@ SELECT
             ELSE 'The executor runs.' END
     END
     || CASE WHEN c.copies > 0 THEN
-           format(' %s unfinished %s came as a copy from another database and will not run here.',
+           format(' %s unfinished %s came as a copy from another database and will not run here; cm_adopt_restored_jobs() has them run.',
                   c.copies, CASE c.copies WHEN 1 THEN 'job' ELSE 'jobs' END)
        ELSE '' END AS explanation,
     CASE f.state

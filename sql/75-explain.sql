@@ -160,7 +160,7 @@ RETURN CASE j.failure_reason
         ELSE cm_internal.advise_exit_code(j) END
     WHEN 'oom' THEN
         'Submit it with a higher memory_limit, or make it need less. What it writes to /tmp and other tmpfs counts as memory.'
-    WHEN 'killed' THEN 'Ask the host''s administrator; if nothing speaks against it, submit it again.'
+    WHEN 'killed' THEN 'Ask the host''s administrator; if nothing speaks against it, cm_retry_job() runs it again.'
     WHEN 'timeout' THEN
         'Submit it with a higher timeout_seconds, or make it do less. container_manager.max_timeout is the most that is allowed.'
     WHEN 'expired' THEN
@@ -174,9 +174,10 @@ RETURN CASE j.failure_reason
         'The error has the engine''s words. Mostly the working directory or the command is not there, or the host lacks something.'
     WHEN 'network' THEN 'Create the network on the host, or use bridge or none.'
     WHEN 'policy' THEN 'The error names the limit. Submit it again within the limits, or let the administrator raise them.'
-    WHEN 'host_lost' THEN 'If it may run twice, submit it again.'
-    WHEN 'abandoned' THEN 'If it may run twice, submit it again.'
-    WHEN 'infrastructure' THEN 'See error and hint in cm_host_status; when that is mended, submit it again.'
+    WHEN 'host_lost' THEN 'If it may run twice, cm_retry_job() runs it again.'
+    WHEN 'abandoned' THEN 'If it may run twice, cm_retry_job() runs it again.'
+    WHEN 'infrastructure' THEN
+        'See error and hint in cm_host_status; when that is mended, cm_retry_job() runs it again, if it may run twice.'
 END;
 COMMENT ON FUNCTION cm_internal.advise_end(@extschema@.cm_jobs) IS
     'What to do about how a job ended, or NULL.';
@@ -188,10 +189,10 @@ RETURN CASE
     WHEN reason = 'no hosts defined' THEN
         'SELECT cm_add_host(''local'', ''unix:///var/run/docker.sock'');'
     WHEN reason = 'copy from another database' THEN
-        'It came with a restore or a copy of the database and is not run here. Submit it again if it shall run.'
+        'It came with a restore or a copy of the database and is not run here. SELECT cm_adopt_restored_jobs() has all such jobs run here, if nobody runs them elsewhere.'
     WHEN reason = 'not in the queue' THEN 'It will not be run. Submit it again if it shall run.'
     WHEN reason = 'its host was removed' THEN 'Cancel it by cm_cancel_job and submit it for another host.'
-    WHEN reason LIKE 'not due%' THEN 'None needed: it becomes due by itself.'
+    WHEN reason LIKE 'not due%' OR reason LIKE 'retry %' THEN 'None needed: it becomes due by itself.'
     WHEN reason LIKE '%unhealthy%' THEN
         'See error and hint in cm_host_status; SELECT * FROM cm_check_host(name) tries a connection now.'
     WHEN reason LIKE '%drained%' THEN
@@ -329,7 +330,8 @@ BEGIN
     ELSIF cancelled_by IS NOT NULL THEN
         why := format('%s asked for it to be cancelled; it is being stopped.', cancelled_by);
     ELSIF j.status = 'pending' THEN
-        why := coalesce('It waits: ' || waiting || '.', 'It waits.');
+        why := concat_ws(' ', coalesce('It waits: ' || waiting || '.', 'It waits.'),
+            upper(left(j.detail, 1)) || substr(j.detail, 2) || '.');
         advice := cm_internal.advise_waiting(waiting);
     ELSIF j.status = 'launching' THEN
         why := coalesce('It is being launched: ' || j.detail || '.',
@@ -338,7 +340,7 @@ BEGIN
         why := coalesce('Its container runs: ' || j.detail || '.', 'Its container runs.');
     END IF;
     IF NOT is_over AND NOT is_copy AND host_state = 'unhealthy' THEN
-        advice := format('Its host does not answer: see error and hint in cm_host_status. Whether it runs is known when %s answers again.', j.host);
+        advice := format('Its host does not answer: see error and hint in cm_host_status. Whether it runs is known when %s answers again; if that will never be, SELECT cm_abandon_job(%s, ''why'').', j.host, j.id);
     END IF;
 
     RETURN QUERY
@@ -361,7 +363,13 @@ BEGIN
             coalesce(j.networks ->> 0, 'none'),
             CASE WHEN j.read_only THEN 'read-only' ELSE 'writable' END)),
         (9, 'output', CASE WHEN j.attempt > 0 THEN cm_internal.explain_output(j) END),
-        (10, 'attempts', CASE WHEN j.attempt > 0 THEN cm_internal.explain_attempts(j) END)
+        (10, 'attempts', CASE WHEN j.attempt > 0 THEN cm_internal.explain_attempts(j) END),
+        (11, 'retries', CASE WHEN j.max_attempts > 1 THEN
+            format('up to %s attempts, on %s; the first after %s', j.max_attempts, j.retry_on,
+                cm_internal.duration_in_words(j.retry_delay)) END),
+        (12, 'lost host', CASE WHEN j.on_host_loss <> 'wait' THEN
+            format('%s when its host does not answer for %s', j.on_host_loss,
+                cm_internal.duration_in_words(j.host_loss_grace)) END)
     ) x (position, item, explanation)
     WHERE x.explanation IS NOT NULL
     ORDER BY x.position;

@@ -1,10 +1,6 @@
 -- Names and parameters that are fixed, of functions that this version does not
 -- have: they are refused by name.
 
-CREATE FUNCTION cm_retry_job(id bigint) RETURNS boolean
-LANGUAGE C AS 'MODULE_PATHNAME', 'cm_not_available';
-COMMENT ON FUNCTION cm_retry_job(bigint) IS 'Runs a finished job again. Not available in this version.';
-
 CREATE FUNCTION cm_pause(
     reason text DEFAULT NULL,
     namespace text DEFAULT NULL,
@@ -25,7 +21,6 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'cm_not_available';
 COMMENT ON FUNCTION cm_submit_jobs(jsonb) IS 'Submits many jobs at once. Not available in this version.';
 
 REVOKE ALL ON FUNCTION
-    cm_retry_job(bigint),
     cm_pause(text, text, text),
     cm_resume(text, text),
     cm_submit_jobs(jsonb)

@@ -56,6 +56,9 @@ typedef struct Turn
 
 	CmUnstarted *cancelled;
 	int n_cancelled;
+	CmAbandoned *abandoned;
+	int n_abandoned;
+	int n_queued; /* jobs that are to run again */
 	int64 *ended; /* jobs that ended without ever starting */
 	int n_ended;
 
@@ -87,6 +90,8 @@ cm_db_record(CmTask *task, const CmRecord *record)
 	kept->container_id =
 		record->container_id ? MemoryContextStrdup(context, record->container_id) : NULL;
 	kept->inspect = record->inspect ? MemoryContextStrdup(context, record->inspect) : NULL;
+	kept->again_detail =
+		record->again_detail ? MemoryContextStrdup(context, record->again_detail) : NULL;
 	dlist_push_tail(&cm_ex.records, &waiting->node);
 	cm_ex.db_wanted = true;
 }
@@ -268,6 +273,9 @@ step_records(Turn *turn)
 		if (cm_ex.careful_turns > 0)
 			turn->alone = waiting->task;
 		waiting->record.done = waiting->record.gone = false;
+		/* Cancelled meanwhile: it ends as it ended, and is not tried again. */
+		if (waiting->task->s.cancel_requested)
+			waiting->record.again = false;
 		turn->batch[turn->n_records] = waiting;
 		turn->records[turn->n_records++] = waiting->record;
 	}
@@ -334,9 +342,11 @@ end_unstarted(Turn *turn, const CmUnstarted *jobs, int n, CmState state, CmReaso
 
 	for (int i = 0; i < n; i++)
 	{
-		if (jobs[i].attempt != 0)
+		if (!jobs[i].is_pending)
 			continue;
 		records[n_records].job_id = jobs[i].job_id;
+		records[n_records].attempt = jobs[i].attempt;
+		records[n_records].never_started = true;
 		records[n_records].state = state;
 		records[n_records].reason = reason;
 		records[n_records++].error = error;
@@ -356,7 +366,9 @@ step_requests(Turn *turn)
 {
 	if (!turn->poll.has_requests)
 		return;
-	turn->cancelled = cm_store_take_requests(MAX_BATCH, &turn->n_cancelled);
+	check_publishing();
+	turn->cancelled = cm_store_take_requests(MAX_BATCH, &turn->n_cancelled, &turn->n_queued);
+	turn->abandoned = cm_store_load_abandoned(MAX_BATCH, &turn->n_abandoned);
 	end_unstarted(turn, turn->cancelled, turn->n_cancelled, CM_CANCELLED, CM_REASON_CANCELLED,
 				  "cancelled");
 }
@@ -370,8 +382,6 @@ step_expired(Turn *turn)
 	if (!turn->poll.has_expired)
 		return;
 	expired = cm_store_load_expired(MAX_BATCH, &n);
-	for (int i = 0; i < n; i++)
-		expired[i].attempt = 0;
 	end_unstarted(turn, expired, n, CM_FAILED, CM_REASON_EXPIRED,
 				  "not started within its max_wait");
 }
@@ -401,7 +411,7 @@ step_claim(Turn *turn)
 
 	if (turn->poll.has_due)
 		cm_store_promote_due();
-	if (!turn->poll.has_ready && !turn->poll.has_due)
+	if (!turn->poll.has_ready && !turn->poll.has_due && turn->n_queued == 0)
 		return;
 	check_publishing();
 	candidates = cm_hosts_candidates(&n);
@@ -458,12 +468,25 @@ forget_gone(Turn *turn, int i)
 	cm_task_free(task);
 }
 
+/* The time of the next attempt was not there yet when the turn's poll looked. */
+static void
+note_due(TimestampTz at)
+{
+	int64 us = at - GetCurrentTimestamp();
+	int64 due_ms = cm_ex.now_ms + (us > 0 ? us / 1000 + 1 : 0);
+
+	if (cm_ex.next_due_ms == 0 || due_ms < cm_ex.next_due_ms)
+		cm_ex.next_due_ms = due_ms;
+}
+
 static void
 apply_record(CmWaitingRecord *waiting, const CmRecord *record)
 {
 	CmTask *task = waiting->task;
 
 	drop_record(waiting);
+	if (record->again)
+		note_due(record->again_at);
 	note_stored(task);
 	if (cm_lifecycle_is_terminal(record->state))
 		cm_ex.counters.finished++;
@@ -486,7 +509,7 @@ apply_records(Turn *turn)
 			apply_record(turn->batch[i], record);
 		else
 			hold_back(turn->batch[i]->task);
-		if (record->done && cm_lifecycle_is_terminal(record->state))
+		if (record->done && cm_lifecycle_is_terminal(record->state) && !record->again)
 			ended[n_ended++] = record->job_id;
 	}
 	for (int i = 0; i < turn->n_ended; i++)
@@ -502,7 +525,7 @@ apply_poll(Turn *turn)
 
 	if (!turn->was_polled)
 		return;
-	cm_ex.has_ready = turn->poll.has_ready || turn->poll.has_due;
+	cm_ex.has_ready = turn->poll.has_ready || turn->poll.has_due || turn->n_queued > 0;
 	/* Requests that could not be taken, for somebody has the row locked. */
 	if (turn->poll.has_requests)
 		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
@@ -521,13 +544,26 @@ apply_cancels(Turn *turn)
 	{
 		CmTask *task = NULL;
 
-		if (turn->cancelled[i].attempt != 0)
+		if (!turn->cancelled[i].is_pending)
 			task = cm_task_find(turn->cancelled[i].job_id, turn->cancelled[i].attempt);
 		if (task != NULL)
 			cm_task_cancel(task);
 	}
 	if (turn->n_cancelled == MAX_BATCH)
 		cm_ex.db_wanted = true;
+}
+
+static void
+apply_abandons(Turn *turn)
+{
+	for (int i = 0; i < turn->n_abandoned; i++)
+	{
+		const CmAbandoned *abandoned = &turn->abandoned[i];
+		CmTask *task = cm_task_find(abandoned->job_id, abandoned->attempt);
+
+		if (task != NULL)
+			cm_task_abandon(task, abandoned->by, abandoned->reason);
+	}
 }
 
 static bool
@@ -571,6 +607,7 @@ apply_turn(Turn *turn)
 	for (int i = 0; i < turn->n_stray_hosts; i++)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
 	apply_cancels(turn);
+	apply_abandons(turn);
 	/* May drop hosts that stand in the lists above. */
 	if (turn->hosts_loaded)
 	{
@@ -762,6 +799,7 @@ run_carefully(void)
 			poll = turn->poll;
 			was_polled = true;
 		}
+		poll.has_ready = poll.has_ready || turn->n_queued > 0;
 		apply_turn(turn);
 	}
 	if (!failed && was_polled)
@@ -896,6 +934,7 @@ give_up_taken(const CmTaken *taken)
 	record.claimed_at = taken->claimed_at;
 	record.started_at = taken->started_at;
 	record.logs_incomplete = true;
+	cm_task_plan_retry(&taken->spec, &record);
 	cm_store_record(&record, 1);
 }
 

@@ -30,6 +30,8 @@
 #define SECOND_LIST_MS 1000
 /* A container that nobody claims stays this long before it is removed. */
 #define STRAY_GRACE_MS 60000
+/* Between two requests to remove one. */
+#define STRAY_RETRY_MS 30000
 #define PULL_STALL_MS 300000
 
 static void begin_connecting(CmExecHost *host);
@@ -86,6 +88,7 @@ add_host(const CmHostRow *row)
 	dlist_init(&host->pulls);
 	set_engine(host, row->connection_string);
 	host->next_ms = cm_ex.now_ms;
+	host->was_away_since = row->away_since;
 	dlist_push_tail(&cm_ex.hosts, &host->node);
 	return host;
 }
@@ -244,7 +247,7 @@ lose_host(CmExecHost *host, const char *error, const char *hint)
 	note_state(host, error, hint);
 	if (host->away_since == 0)
 	{
-		host->away_since = GetCurrentTimestamp();
+		host->away_since = host->was_away_since != 0 ? host->was_away_since : GetCurrentTimestamp();
 		host->connection++;
 		ereport(LOG,
 				(errmsg("container_manager: host \"%s\" does not answer: %s", host->name, error)));
@@ -277,7 +280,7 @@ become_ready(CmExecHost *host)
 	note_state(host, "", "");
 	if (was_away)
 		ereport(LOG, (errmsg("container_manager: host \"%s\" answers again", host->name)));
-	host->away_since = 0;
+	host->away_since = host->was_away_since = 0;
 	host->state_changed = true;
 	host->next_ms = cm_ex.now_ms + SECOND_LIST_MS;
 	cm_ex.db_wanted = true;
@@ -415,6 +418,7 @@ keep_strays(CmExecHost *host, const CmListed *listed, int n)
 		kept[n_kept].is_running = listed[i].state == CM_RUN_RUNNING;
 		kept[n_kept].is_known = before != NULL && before->is_known;
 		kept[n_kept].seen_since_ms = before ? before->seen_since_ms : cm_ex.now_ms;
+		kept[n_kept].removed_ms = before ? before->removed_ms : 0;
 		n_kept++;
 	}
 	free(host->strays);
@@ -688,9 +692,13 @@ note_stray_removed(CmHttpRequest *request, void *arg)
 	cm_http_finish(request);
 }
 
+/* Removals take their time: lists that come meanwhile do not ask again. */
 static void
-remove_stray(CmExecHost *host, const CmStray *stray)
+remove_stray(CmExecHost *host, CmStray *stray)
 {
+	if (stray->removed_ms != 0 && cm_ex.now_ms - stray->removed_ms < STRAY_RETRY_MS)
+		return;
+	stray->removed_ms = cm_ex.now_ms;
 	ereport(
 		LOG,
 		(errmsg(
@@ -700,17 +708,17 @@ remove_stray(CmExecHost *host, const CmStray *stray)
 	cm_ex.counters.http_requests++;
 }
 
-/* attempt: as cm_store_look_up_jobs() tells it.  True: it was dealt with. */
-static bool
+/* attempt: as cm_store_look_up_jobs() tells it. */
+static void
 judge_stray(CmExecHost *host, CmStray *stray, int attempt)
 {
 	if (attempt == 0 || attempt > stray->attempt)
 	{
 		remove_stray(host, stray);
-		return true;
+		return;
 	}
 	if (attempt > 0)
-		return false; /* of a job under way: its task will see it */
+		return; /* of a job under way: its task will see it */
 	if (stray->is_running)
 	{
 		if (!stray->is_known)
@@ -722,27 +730,17 @@ judge_stray(CmExecHost *host, CmStray *stray, int attempt)
 						   stray->id),
 				 errhint("Stop it by hand when it is not wanted; it is then removed.")));
 		stray->is_known = true;
-		return false;
+		return;
 	}
-	if (cm_ex.now_ms - stray->seen_since_ms < STRAY_GRACE_MS)
-		return false;
-	remove_stray(host, stray);
-	return true;
+	if (cm_ex.now_ms - stray->seen_since_ms >= STRAY_GRACE_MS)
+		remove_stray(host, stray);
 }
 
 void
 cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 {
-	int n = 0;
-
 	for (int i = 0; i < host->n_strays; i++)
-	{
-		CmStray stray = host->strays[i];
-
-		if (!judge_stray(host, &stray, attempts[i]))
-			host->strays[n++] = stray;
-	}
-	host->n_strays = n;
+		judge_stray(host, &host->strays[i], attempts[i]);
 	host->strays_are_new = false;
 }
 

@@ -60,6 +60,7 @@ typedef struct CmStray
 	bool is_running;
 	bool is_known; /* looked up, and left alone */
 	int64 seen_since_ms;
+	int64 removed_ms; /* when its removal was last asked for; 0: never */
 } CmStray;
 
 /* A pull that tasks wait for. */
@@ -94,8 +95,9 @@ typedef struct CmExecHost
 	int64 list_begun_ms;
 	int64 next_ms; /* next try, or next list */
 	int failures;
-	int connection;			/* counts connections lost */
-	TimestampTz away_since; /* 0: it is there */
+	int connection;				/* counts connections lost */
+	TimestampTz away_since;		/* 0: it is there */
+	TimestampTz was_away_since; /* what the last executor recorded; 0: it was there */
 
 	bool state_changed; /* what follows is to be recorded */
 	char engine_version[64];
@@ -281,6 +283,10 @@ extern void cm_task_step(CmTask *task);
 extern void cm_task_free(CmTask *task);
 extern CmTask *cm_task_find(int64 job_id, int attempt);
 extern void cm_task_cancel(CmTask *task);
+/* An administrator says that its host is gone for good. */
+extern void cm_task_abandon(CmTask *task, const char *by, const char *reason);
+/* Says in the record of an end whether, and when, another attempt follows. */
+extern void cm_task_plan_retry(const CmJobSpec *spec, CmRecord *record);
 /* The host's full list says this of the task; NULL: it is not on it. */
 extern void cm_task_note_listed(CmTask *task, const CmListed *listed);
 extern void cm_task_note_event(CmTask *task, const CmEvent *event);
@@ -319,6 +325,8 @@ extern void cm_task_refuse(CmTask *task, CmReason reason, const char *error, con
 /* Says why the attempt ended as it did: error, hint, and the engine's words
  * (detail), each NULL where there is nothing to say; in the turn's context. */
 extern void cm_words_of_end(const CmTask *task, const CmDecision *end, CmRecord *record);
+/* What is said of a job whose attempt is followed by another one. */
+extern const char *cm_words_of_retry(const CmJobSpec *spec, const CmRecord *record);
 /* What to do about an engine's refusal, or NULL. */
 extern const char *cm_words_hint_of_refusal(const CmFault *fault);
 

@@ -65,5 +65,6 @@ cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 	to->working_directory = copy_text(from->working_directory, context);
 	to->run_as = copy_text(from->run_as, context);
 	to->network = copy_text(from->network, context);
+	to->retry_on = copy_text(from->retry_on, context);
 	to->tmpfs = copy_tmpfs(from->tmpfs, from->n_tmpfs, context);
 }

@@ -11,11 +11,13 @@
 
 #include <signal.h>
 
+#include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "executor_internal.h"
 #include "guc.h"
+#include "retry.h"
 
 /* A job that ends sooner is never followed; its output is read once. */
 #define FOLLOW_DELAY_MS 200
@@ -181,6 +183,35 @@ record_running(CmTask *task)
 	cm_db_record(task, &record);
 }
 
+static bool
+is_worth_another(const CmJobSpec *spec, const CmRecord *record)
+{
+	CmRetryOn on;
+	const char *wrong;
+	size_t n_wrong;
+
+	if (record->attempt >= spec->max_attempts)
+		return false;
+	if (record->reason == CM_REASON_HOST_LOST)
+		return spec->on_host_loss == CM_HOST_LOSS_RETRY;
+	return cm_retry_parse(spec->retry_on, &on, &wrong, &n_wrong) &&
+		   cm_retry_is_listed(&on, record->reason, record->has_exit_code ? record->exit_code : -1);
+}
+
+void
+cm_task_plan_retry(const CmJobSpec *spec, CmRecord *record)
+{
+	int64 delay_ms;
+
+	record->again = is_worth_another(spec, record);
+	if (!record->again)
+		return;
+	delay_ms = cm_retry_delay_ms(record->attempt, spec->retry_delay_ms,
+								 pg_prng_double(&pg_global_prng_state));
+	record->again_at = GetCurrentTimestamp() + delay_ms * 1000;
+	record->again_detail = cm_words_of_retry(spec, record);
+}
+
 static void
 record_end(CmTask *task)
 {
@@ -205,6 +236,7 @@ record_end(CmTask *task)
 		record.inspect = task->seen.record;
 	}
 	cm_words_of_end(task, &task->end, &record);
+	cm_task_plan_retry(&task->spec, &record);
 	task->s.state = task->end.next;
 	cm_db_record(task, &record);
 }
@@ -242,6 +274,17 @@ cm_task_note_output_read(CmTask *task)
 {
 	task->wants_output = false;
 	record_end(task);
+}
+
+/* How it ended is known, and nobody will tell what it printed. */
+static void
+give_up_output(CmTask *task)
+{
+	if (!task->wants_output)
+		return;
+	cm_logs_stop(task);
+	task->logs.incomplete = true;
+	cm_task_note_output_read(task);
 }
 
 void
@@ -385,12 +428,44 @@ cm_task_step(CmTask *task)
 void
 cm_task_cancel(CmTask *task)
 {
-	if (task->s.cancel_requested || task->is_ending || task->is_recorded)
+	if (task->s.cancel_requested || task->is_recorded)
 		return;
 	task->s.cancel_requested = true;
+	/* It ends as it ended; but no other attempt follows. */
+	if (task->is_ending)
+		return;
 	cm_task_set_detail(task, task->host->phase == CM_HOST_READY
 								 ? "cancelling"
 								 : "cancelling when the host answers");
+	cm_host_leave_pull(task);
+	task->waits_for_slot = false;
+	cm_task_step(task);
+}
+
+/*
+ * The call in flight is of no interest any more: what it may yet bring about is
+ * left over, and is removed when the host answers.
+ */
+void
+cm_task_abandon(CmTask *task, const char *by, const char *reason)
+{
+	if (task->s.abandoned || task->is_recorded)
+		return;
+	task->s.abandoned = true;
+	if (task->is_ending)
+	{
+		give_up_output(task);
+		return;
+	}
+	cm_task_refuse(
+		task, CM_REASON_NONE, psprintf("abandoned by \"%s\": %s", by, reason), NULL,
+		"Whether the command ran to its end is not known; its container is removed if the host answers again.");
+	if (task->request != NULL)
+	{
+		cm_http_cancel(task->request);
+		(void) cm_call_end(task);
+		task->s.seen = CM_SEEN_UNKNOWN;
+	}
 	cm_host_leave_pull(task);
 	task->waits_for_slot = false;
 	cm_task_step(task);
@@ -468,6 +543,9 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 {
 	if (task->detail != NULL && strncmp(task->detail, "host unreachable", 16) == 0)
 		cm_task_set_detail(task, NULL);
+	/* It is not lost, and need not be looked at only when it would have been. */
+	if (task->s.lost_ms != 0)
+		task->s.lost_ms = task->wake_ms = 0;
 	if (task->wants_output && task->logs.request == NULL)
 		cm_logs_collect(task);
 	if (task->request != NULL || task->is_ending || task->settling || task->pull != NULL)
@@ -497,6 +575,32 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 	cm_task_step(task);
 }
 
+static TimestampTz
+get_lost_time(const CmTask *task)
+{
+	return task->host->away_since + task->spec.host_loss_grace_ms * 1000;
+}
+
+static void
+set_lost_time(CmTask *task)
+{
+	if (task->spec.on_host_loss != CM_HOST_LOSS_WAIT)
+		task->s.lost_ms = to_clock_ms(get_lost_time(task));
+}
+
+static const char *
+tell_host_lost(const CmTask *task)
+{
+	char *since = pstrdup(timestamptz_to_str(task->host->away_since));
+
+	if (task->s.cancel_requested)
+		return "cancelling when the host answers";
+	if (task->spec.on_host_loss == CM_HOST_LOSS_WAIT)
+		return psprintf("host unreachable since %s", since);
+	return psprintf("host unreachable since %s, given up at %s", since,
+					timestamptz_to_str(get_lost_time(task)));
+}
+
 void
 cm_task_note_host_lost(CmTask *task)
 {
@@ -521,16 +625,14 @@ cm_task_note_host_lost(CmTask *task)
 		return;
 	}
 	cm_logs_stop(task);
+	set_lost_time(task);
 	if (!task->is_ending)
 	{
 		task->s.seen = CM_SEEN_UNKNOWN;
-		task->wake_ms = 0;
+		task->wake_ms = task->s.lost_ms;
 	}
 	if (!task->is_ending || task->wants_output)
-		cm_task_set_detail(task, task->s.cancel_requested
-									 ? "cancelling when the host answers"
-									 : psprintf("host unreachable since %s",
-												timestamptz_to_str(task->host->away_since)));
+		cm_task_set_detail(task, tell_host_lost(task));
 }
 
 /* --- the clock --- */
@@ -543,6 +645,12 @@ tick_task(CmTask *task)
 		task->follow_ms = 0;
 		if (task->s.seen == CM_SEEN_RUNNING && task->host->phase == CM_HOST_READY)
 			cm_logs_follow(task);
+	}
+	if (task->s.lost_ms != 0 && cm_ex.now_ms >= task->s.lost_ms && task->wants_output)
+	{
+		task->s.lost_ms = 0;
+		give_up_output(task);
+		return;
 	}
 	if (task->wake_ms == 0 || cm_ex.now_ms < task->wake_ms)
 		return;
@@ -571,6 +679,9 @@ cm_tasks_tick(void)
 			next_ms = task->wake_ms;
 		if (task->follow_ms != 0 && (next_ms == 0 || task->follow_ms < next_ms))
 			next_ms = task->follow_ms;
+		if (task->wants_output && task->s.lost_ms != 0 &&
+			(next_ms == 0 || task->s.lost_ms < next_ms))
+			next_ms = task->s.lost_ms;
 		logs_ms = cm_logs_tick(task);
 		if (logs_ms != 0 && (next_ms == 0 || logs_ms < next_ms))
 			next_ms = logs_ms;

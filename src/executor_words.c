@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "utils/timestamp.h"
+
 #include "executor_internal.h"
 
 static const char *
@@ -114,6 +116,12 @@ tell_reason(const CmTask *task, CmReason reason, CmRecord *record)
 				tell_infrastructure(task, record);
 			break;
 		case CM_REASON_HOST_LOST:
+			record->error = psprintf("host \"%s\" has not answered since %s", task->host->name,
+									 timestamptz_to_str(task->host->away_since));
+			record->hint =
+				"Whether the command ran, or still runs there, is not known; its container is removed when the host answers again.";
+			break;
+		case CM_REASON_ABANDONED:
 		case CM_REASON_IMAGE_PULL:
 		case CM_REASON_IMAGE_POLICY:
 		case CM_REASON_CREATE:
@@ -124,7 +132,6 @@ tell_reason(const CmTask *task, CmReason reason, CmRecord *record)
 			break;
 		case CM_REASON_NONE:
 		case CM_REASON_DEPENDENCY_FAILED:
-		case CM_REASON_ABANDONED:
 			break;
 	}
 }
@@ -137,6 +144,14 @@ cm_words_of_end(const CmTask *task, const CmDecision *end, CmRecord *record)
 		record->detail = "a process in it was killed for want of memory";
 	if (task->logs.incomplete && record->detail == NULL)
 		record->detail = "logs incomplete";
+}
+
+const char *
+cm_words_of_retry(const CmJobSpec *spec, const CmRecord *record)
+{
+	return psprintf("attempt %d of %d ended as %s; the next is due at %s", record->attempt,
+					spec->max_attempts, cm_lifecycle_reason_word(record->reason),
+					timestamptz_to_str(record->again_at));
 }
 
 const char *

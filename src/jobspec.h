@@ -34,6 +34,14 @@ typedef struct CmWords
 	const char **words;
 } CmWords;
 
+/* What becomes of an attempt whose host does not answer for longer than a grace. */
+typedef enum CmHostLoss
+{
+	CM_HOST_LOSS_WAIT, /* it waits for the host, however long */
+	CM_HOST_LOSS_FAIL,
+	CM_HOST_LOSS_RETRY /* it fails, and another attempt may follow */
+} CmHostLoss;
+
 typedef struct CmJobSpec
 {
 	/* who */
@@ -62,6 +70,13 @@ typedef struct CmJobSpec
 	int64_t memory_limit_mb;
 	int64_t nano_cpus; /* cpu_limit * 10^9 */
 	int64_t timeout_seconds;
+
+	/* how often */
+	int max_attempts;
+	const char *retry_on; /* see retry.h */
+	int64_t retry_delay_ms;
+	CmHostLoss on_host_loss;
+	int64_t host_loss_grace_ms;
 } CmJobSpec;
 
 #endif /* CM_JOBSPEC_H */

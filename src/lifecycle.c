@@ -136,13 +136,25 @@ decide_launching_absent(const CmSituation *s)
 	return stay(s, CM_DO_CREATE, s->expires_ms);
 }
 
+/*
+ * A host that is silent may run it to its end all the same: so it waits, unless
+ * whoever submitted it said not to.
+ */
+static CmDecision
+decide_silent(const CmSituation *s)
+{
+	if (is_past(s->now_ms, s->lost_ms))
+		return go(CM_FAILED, CM_REASON_HOST_LOST, CM_DO_NOTHING);
+	return stay(s, CM_DO_NOTHING, s->lost_ms);
+}
+
 static CmDecision
 decide_launching(const CmSituation *s)
 {
 	switch (s->seen)
 	{
 		case CM_SEEN_UNKNOWN:
-			return stay(s, CM_DO_NOTHING, 0);
+			return decide_silent(s);
 		case CM_SEEN_ABSENT:
 			return decide_launching_absent(s);
 		case CM_SEEN_CREATED:
@@ -244,7 +256,7 @@ decide_running(const CmSituation *s)
 	switch (s->seen)
 	{
 		case CM_SEEN_UNKNOWN:
-			return stay(s, CM_DO_NOTHING, 0);
+			return decide_silent(s);
 		case CM_SEEN_ABSENT:
 			return decide_running_absent(s);
 		case CM_SEEN_CREATED:
@@ -276,9 +288,20 @@ decide_terminal(const CmSituation *s)
 	return stay(s, CM_DO_NOTHING, 0);
 }
 
+/* What has ended by itself is not abandoned: how it ended is known. */
+static CmDecision
+abandon(const CmSituation *s)
+{
+	return go(CM_FAILED, CM_REASON_ABANDONED,
+			  s->seen == CM_SEEN_CREATED ? CM_DO_REMOVE : CM_DO_NOTHING);
+}
+
 CmDecision
 cm_lifecycle_decide(const CmSituation *situation)
 {
+	if (situation->abandoned && !cm_lifecycle_is_terminal(situation->state) &&
+		situation->seen != CM_SEEN_EXITED)
+		return abandon(situation);
 	switch (situation->state)
 	{
 		case CM_PENDING:

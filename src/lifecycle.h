@@ -91,6 +91,7 @@ typedef struct CmSituation
 	bool has_id; /* the container's id is recorded: a start may
 				  * have been sent */
 	bool cancel_requested;
+	bool abandoned; /* an administrator says that its host is gone for good */
 
 	/* what is seen */
 	CmSeen seen;
@@ -114,6 +115,7 @@ typedef struct CmSituation
 	int64_t expires_ms;	 /* must have started by then; 0: never */
 	int64_t deadline_ms; /* must have ended by then; 0: not running */
 	int64_t sure_ms;	 /* when an unsure start counts as not sent */
+	int64_t lost_ms;	 /* when its silent host counts as lost; 0: never */
 	int64_t stop_sent_ms;
 	int64_t grace_ms; /* between SIGTERM and SIGKILL */
 } CmSituation;

@@ -18,6 +18,7 @@
 #include "chars.h"
 #include "image_ref.h"
 #include "policy.h"
+#include "retry.h"
 
 #define BAD_VALUE "22023"
 #define OVER_LIMIT "53400"
@@ -744,6 +745,48 @@ check_tmpfs(const CmJobSpec *spec, CmProblem *problem)
 	return true;
 }
 
+static bool
+check_retry_on(const char *retry_on, CmProblem *problem)
+{
+	CmRetryOn on;
+	const char *wrong;
+	size_t n_wrong;
+	char item[2 * MAX_SHOWN_BYTES];
+	char shown[SHOWN_SIZE];
+
+	if (cm_retry_parse(retry_on, &on, &wrong, &n_wrong))
+		return true;
+	snprintf(item, sizeof(item), "%.*s",
+			 (int) (n_wrong < sizeof(item) ? n_wrong : sizeof(item) - 1), wrong);
+	refuse(problem, BAD_VALUE, "retry_on", "retry_on cannot have \"%s\"", show_text(item, shown));
+	add_detail(problem, "It takes \"any\", or a list of exit codes (1 to 255) and of the reasons "
+						"exit_code, oom, killed, timeout, image_pull, create, start, network and "
+						"infrastructure.");
+	return strcmp(item, "host_lost") == 0
+			   ? add_hint(problem, "For a lost host there is on_host_loss => 'retry'.")
+			   : add_hint(problem, "Write it as in '%s, 75'.", CM_RETRY_DEFAULT);
+}
+
+static bool
+check_retries(const CmJobSpec *spec, CmProblem *problem)
+{
+	if (spec->max_attempts < 1 || spec->max_attempts > CM_MAX_ATTEMPTS)
+		return refuse(problem, BAD_VALUE, "max_attempts", "max_attempts of %d is not in 1 to %d",
+					  spec->max_attempts, CM_MAX_ATTEMPTS);
+	if (!check_retry_on(spec->retry_on, problem))
+		return false;
+	if (spec->retry_delay_ms < 0 || spec->retry_delay_ms > CM_MAX_PAUSE_MS)
+		return refuse(problem, BAD_VALUE, "retry_delay", "retry_delay is not in 0 to 30 days");
+	if (spec->host_loss_grace_ms < 0 || spec->host_loss_grace_ms > CM_MAX_PAUSE_MS)
+		return refuse(problem, BAD_VALUE, "host_loss_grace",
+					  "host_loss_grace is not in 0 to 30 days");
+	if (spec->on_host_loss != CM_HOST_LOSS_RETRY || spec->max_attempts > 1)
+		return true;
+	refuse(problem, BAD_VALUE, "on_host_loss",
+		   "on_host_loss of 'retry' needs more than one attempt");
+	return add_hint(problem, "Give max_attempts of 2 or more, if the job may run twice.");
+}
+
 static size_t
 count_text(const char *text)
 {
@@ -777,8 +820,8 @@ check_sum(const CmJobSpec *spec, CmProblem *problem)
 	size_t n_bytes =
 		count_text(spec->namespace_name) + count_text(spec->name) + count_text(spec->image) +
 		count_text(spec->command) + count_text(spec->working_directory) + count_text(spec->run_as) +
-		count_text(spec->network) + count_words(&spec->args) + count_words(&spec->entrypoint) +
-		count_pairs(spec->environment, spec->n_environment) +
+		count_text(spec->network) + count_text(spec->retry_on) + count_words(&spec->args) +
+		count_words(&spec->entrypoint) + count_pairs(spec->environment, spec->n_environment) +
 		count_pairs(spec->labels, spec->n_labels);
 
 	for (int i = 0; i < spec->n_tmpfs; i++)
@@ -806,5 +849,5 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_memory(spec->memory_limit_mb, limits, problem) &&
 		   check_cpus(spec->nano_cpus, limits, problem) &&
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
-		   check_sum(spec, problem);
+		   check_retries(spec, problem) && check_sum(spec, problem);
 }

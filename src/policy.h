@@ -38,6 +38,8 @@ typedef struct CmLimits
 #define CM_MAX_SPEC_BYTES (4 * CM_MAX_TEXT_BYTES) /* everything together */
 #define CM_MAX_NAME_BYTES 255					  /* names of jobs and networks */
 #define CM_MAX_PATH_BYTES 4096
+#define CM_MAX_ATTEMPTS 1000
+#define CM_MAX_PAUSE_MS (INT64_C(30) * 86400 * 1000) /* retry_delay, host_loss_grace */
 #define CM_MAX_LABEL_KEY_BYTES 63
 #define CM_MAX_LABEL_BYTES 4096			/* a label's value */
 #define CM_MAX_LABELS_BYTES (64 * 1024) /* all of them: each event of the engine has them */

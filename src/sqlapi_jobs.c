@@ -25,6 +25,7 @@
 #include "sqlapi_util.h"
 
 #define MAX_PRIORITY 100
+#define MAX_REASON_BYTES 1000
 
 /* --- submit --- */
 
@@ -227,7 +228,30 @@ typedef struct RequestedJob
 	bool is_pending;
 	bool is_finished;
 	bool is_being_cancelled;
+	bool is_about_to_run_again;
+	const char *host;  /* where it runs, or must run; NULL: any */
+	bool host_answers; /* as the executor last saw it */
 } RequestedJob;
+
+static bool
+get_flag(int column)
+{
+	bool is_null;
+
+	return DatumGetBool(cm_sqlapi_job_datum(column, &is_null));
+}
+
+static void
+check_may_change(int64 job_id, Oid caller, const char *owner)
+{
+	Oid owner_id = get_role_oid(owner, true);
+
+	if (superuser_arg(caller) || (OidIsValid(owner_id) && has_privs_of_role(caller, owner_id)))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("job %lld belongs to role \"%s\"", (long long) job_id, owner),
+					errhint("Only members of that role and superusers may change it.")));
+}
 
 /*
  * Looks at a job that the caller wants something of, with the owner's rights:
@@ -238,48 +262,51 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 {
 	static CmJobQuery look = {
 		"SELECT j.owner::text, j.status, j.epoch = i.epoch,"
-		" q.cancel_requested_by IS NOT NULL OR EXISTS (SELECT FROM cm_internal.requests r"
-		"  WHERE r.job_id = j.id AND r.action = 'cancel'), q.job_id IS NOT NULL"
+		" q.cancel_requested_by IS NOT NULL OR r.actions @> '{cancel}', q.job_id IS NOT NULL,"
+		" r.actions @> '{retry}', j.host, coalesce(s.state = 'healthy', false)"
 		" FROM cm_internal.current_identity i, @extschema@.cm_jobs j"
-		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id WHERE j.id = $1",
+		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id"
+		" LEFT JOIN @extschema@.cm_hosts h ON h.name = j.host"
+		" LEFT JOIN cm_internal.host_states s ON s.host_id = h.id"
+		" CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.action), '{}') AS actions"
+		"  FROM cm_internal.requests r WHERE r.job_id = j.id) r WHERE j.id = $1",
 		NULL, InvalidOid};
-	bool is_null;
-	char *owner;
-	char *status;
-	Oid owner_id;
 
 	if (!cm_sqlapi_read_job(fcinfo, &look, job_id))
 		cm_sqlapi_throw_no_job(job_id);
-	owner = cm_sqlapi_job_text(1);
-	status = cm_sqlapi_job_text(2);
-	owner_id = get_role_oid(owner, true);
-	if (!superuser_arg(caller) && (!OidIsValid(owner_id) || !has_privs_of_role(caller, owner_id)))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("job %lld belongs to role \"%s\"", (long long) job_id, owner),
-						errhint("Only members of that role and superusers may change it.")));
-	job->is_finished = !DatumGetBool(cm_sqlapi_job_datum(5, &is_null));
-	if (!DatumGetBool(cm_sqlapi_job_datum(3, &is_null)))
+	check_may_change(job_id, caller, cm_sqlapi_job_text(1));
+	if (!get_flag(3))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("job %lld is a copy from another database and does not run here",
-							   (long long) job_id)));
-	job->is_pending = strcmp(status, "pending") == 0;
-	job->is_being_cancelled = DatumGetBool(cm_sqlapi_job_datum(4, &is_null));
+							   (long long) job_id),
+						errhint("cm_adopt_restored_jobs() has such jobs run here.")));
+	job->is_pending = strcmp(cm_sqlapi_job_text(2), "pending") == 0;
+	job->is_being_cancelled = get_flag(4);
+	job->is_finished = !get_flag(5);
+	job->is_about_to_run_again = get_flag(6);
+	job->host = cm_sqlapi_job_text(7);
+	job->host_answers = get_flag(8);
 }
 
+/* priority and reason: what the action takes, or NULL. */
 static void
-leave_request(int64 job_id, const char *action, int priority, Oid caller)
+leave_request(int64 job_id, const char *action, const int *priority, const char *reason, Oid caller)
 {
-	Oid types[4] = {INT8OID, TEXTOID, INT4OID, TEXTOID};
-	Datum values[4];
+	Oid types[5] = {INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID};
+	char nulls[6] = "     ";
+	Datum values[5];
 
 	values[0] = Int64GetDatum(job_id);
 	values[1] = CStringGetTextDatum(action);
-	values[2] = Int32GetDatum(priority);
+	values[2] = Int32GetDatum(priority ? *priority : 0);
+	nulls[2] = priority ? ' ' : 'n';
 	values[3] = CStringGetTextDatum(GetUserNameFromId(caller, false));
+	values[4] = CStringGetTextDatum(reason ? reason : "");
+	nulls[4] = reason ? ' ' : 'n';
 	SPI_execute_with_args(
-		"INSERT INTO cm_internal.requests (job_id, action, priority, requested_by)"
-		" VALUES ($1, $2, $3, $4)",
-		4, types, values, strcmp(action, "cancel") == 0 ? "  n " : "    ", false, 0);
+		"INSERT INTO cm_internal.requests (job_id, action, priority, requested_by, reason)"
+		" VALUES ($1, $2, $3, $4, $5)",
+		5, types, values, nulls, false, 0);
 }
 
 PG_FUNCTION_INFO_V1(cm_cancel_job);
@@ -298,7 +325,7 @@ cm_cancel_job(PG_FUNCTION_ARGS)
 	find_requested_job(fcinfo, job_id, caller, &job);
 	does_it = !job.is_finished && !job.is_being_cancelled;
 	if (does_it)
-		leave_request(job_id, "cancel", 0, caller);
+		leave_request(job_id, "cancel", NULL, NULL, caller);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	PG_RETURN_BOOL(does_it);
@@ -326,8 +353,100 @@ cm_set_priority(PG_FUNCTION_ARGS)
 	find_requested_job(fcinfo, job_id, caller, &job);
 	does_it = !job.is_finished && job.is_pending;
 	if (does_it)
-		leave_request(job_id, "set_priority", priority, caller);
+		leave_request(job_id, "set_priority", &priority, NULL, caller);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	PG_RETURN_BOOL(does_it);
+}
+
+PG_FUNCTION_INFO_V1(cm_retry_job);
+
+Datum
+cm_retry_job(PG_FUNCTION_ARGS)
+{
+	int64 job_id = PG_GETARG_INT64(0);
+	Oid caller = GetUserId();
+	CmAsOwner as_owner;
+	RequestedJob job;
+	bool does_it;
+
+	SPI_connect();
+	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
+	find_requested_job(fcinfo, job_id, caller, &job);
+	does_it = job.is_finished && !job.is_about_to_run_again;
+	if (does_it)
+		leave_request(job_id, "retry", NULL, NULL, caller);
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+	PG_RETURN_BOOL(does_it);
+}
+
+static const char *
+get_reason(FunctionCallInfo fcinfo)
+{
+	const char *reason = PG_ARGISNULL(1) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(1));
+
+	if (strspn(reason, " \t\n") == strlen(reason))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("reason is missing"),
+						errhint("Say why the job's host is given up; it is kept with the job.")));
+	if (strlen(reason) > MAX_REASON_BYTES)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("reason is longer than %d bytes", MAX_REASON_BYTES)));
+	return reason;
+}
+
+PG_FUNCTION_INFO_V1(cm_abandon_job);
+
+Datum
+cm_abandon_job(PG_FUNCTION_ARGS)
+{
+	int64 job_id;
+	const char *reason = get_reason(fcinfo);
+	Oid caller = GetUserId();
+	CmAsOwner as_owner;
+	RequestedJob job;
+	bool does_it;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	job_id = PG_GETARG_INT64(0);
+	SPI_connect();
+	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
+	find_requested_job(fcinfo, job_id, caller, &job);
+	does_it = !job.is_finished && !job.is_pending;
+	if (does_it && job.host_answers)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("host \"%s\" of job %lld answers", job.host, (long long) job_id),
+						errdetail("Only jobs whose host is gone can be abandoned."),
+						errhint("End it with cm_cancel_job(%lld).", (long long) job_id)));
+	if (does_it)
+		leave_request(job_id, "abandon", NULL, reason, caller);
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+	PG_RETURN_BOOL(does_it);
+}
+
+/* All of them: whoever may call this decides for the whole database. */
+PG_FUNCTION_INFO_V1(cm_adopt_restored_jobs);
+
+Datum
+cm_adopt_restored_jobs(PG_FUNCTION_ARGS)
+{
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))};
+	CmAsOwner as_owner;
+	int64 n;
+
+	SPI_connect();
+	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
+	SPI_execute_with_args(
+		"INSERT INTO cm_internal.requests (job_id, action, requested_by)"
+		" SELECT i.id, 'adopt', $1 FROM cm_internal.inert_jobs i WHERE NOT EXISTS"
+		" (SELECT FROM cm_internal.requests r WHERE r.job_id = i.id AND r.action = 'adopt')"
+		" ORDER BY i.id",
+		1, types, values, NULL, false, 0);
+	n = SPI_processed;
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+	PG_RETURN_INT64(n);
 }

@@ -32,6 +32,7 @@
 #include "compat.h"
 #include "guc.h"
 #include "policy.h"
+#include "retry.h"
 #include "shmem.h"
 #include "store.h"
 
@@ -199,6 +200,13 @@ make_numeric(double value)
 	return DirectFunctionCall1(float8_numeric, Float8GetDatum(value));
 }
 
+static Datum
+make_interval_of(const char *text)
+{
+	return DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
+							   Int32GetDatum(-1));
+}
+
 static void
 fill_in_defaults(JobRow *row)
 {
@@ -212,6 +220,10 @@ fill_in_defaults(JobRow *row)
 	set_if_null(row, "priority", Int32GetDatum(50));
 	set_if_null(row, "run_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	set_if_null(row, "max_attempts", Int32GetDatum(1));
+	set_if_null(row, "retry_on", CStringGetTextDatum(CM_RETRY_DEFAULT));
+	set_if_null(row, "retry_delay", make_interval_of("10 s"));
+	set_if_null(row, "on_host_loss", CStringGetTextDatum("wait"));
+	set_if_null(row, "host_loss_grace", make_interval_of("5 min"));
 	set_if_null(row, "labels", make_jsonb("{}"));
 	set_if_null(row, "read_only", BoolGetDatum(true));
 	set_if_null(row, "tmpfs", make_jsonb("{}"));

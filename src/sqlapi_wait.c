@@ -56,8 +56,8 @@ PG_FUNCTION_INFO_V1(cm_run_job);
 typedef struct JobLook
 {
 	char status[16];
-	bool is_over;
-	bool is_uncommitted; /* made by the transaction that waits */
+	bool is_over;		 /* and not about to run again */
+	bool is_uncommitted; /* submitted, or to be run again, by the transaction that waits */
 	bool is_copy;		 /* a row of another database */
 } JobLook;
 
@@ -74,8 +74,10 @@ static void
 read_look(FunctionCallInfo fcinfo, int64 job_id, JobLook *look)
 {
 	static CmJobQuery query = {
-		.text = "SELECT j.status, j.xmin, j.epoch = i.epoch"
+		.text = "SELECT j.status, coalesce(r.xmin, j.xmin), j.epoch = i.epoch, r.xmin IS NOT NULL"
 				" FROM @extschema@.cm_jobs j LEFT JOIN cm_internal.current_identity i ON true"
+				" LEFT JOIN LATERAL (SELECT r.xmin FROM cm_internal.requests r"
+				"  WHERE r.job_id = j.id AND r.action = 'retry' LIMIT 1) r ON true"
 				" WHERE j.id = $1"};
 	CmAsOwner as_owner;
 	bool is_null;
@@ -84,7 +86,7 @@ read_look(FunctionCallInfo fcinfo, int64 job_id, JobLook *look)
 	if (!cm_sqlapi_read_job(fcinfo, &query, job_id))
 		cm_sqlapi_throw_no_job(job_id);
 	strlcpy(look->status, cm_sqlapi_job_text(1), sizeof(look->status));
-	look->is_over = is_over(look->status);
+	look->is_over = is_over(look->status) && !DatumGetBool(cm_sqlapi_job_datum(4, &is_null));
 	look->is_uncommitted = TransactionIdIsCurrentTransactionId(
 		DatumGetTransactionId(cm_sqlapi_job_datum(2, &is_null)));
 	look->is_copy = !DatumGetBool(cm_sqlapi_job_datum(3, &is_null)) && !is_null;
@@ -141,7 +143,8 @@ refuse_endless(int64 job_id, const JobLook *look)
 {
 	if (look->is_uncommitted)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("job " INT64_FORMAT " was submitted by this transaction", job_id),
+						errmsg("job " INT64_FORMAT " was submitted or retried by this transaction",
+							   job_id),
 						errdetail("It is started after the transaction has committed."),
 						errhint("COMMIT first, then wait for it.")));
 	if (look->is_copy)

@@ -79,6 +79,7 @@ typedef struct CmHostRow
 	int slots;
 	int weight;
 	bool auto_pull_images;
+	TimestampTz away_since; /* as last recorded; 0: it was there */
 } CmHostRow;
 
 extern CmHostRow *cm_store_load_hosts(int *n);
@@ -145,25 +146,43 @@ extern void cm_store_promote_due(void);
 extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits,
 							   int max_claims, int *n);
 
-/* Pending jobs that are not to be started any more; at most max. */
+/* Jobs that are not to be started any more, or are to be stopped. */
 typedef struct CmUnstarted
 {
 	int64 job_id;
-	int attempt;
+	int attempt;	 /* the current or last one; 0: none */
+	bool is_pending; /* nothing of it is on any host */
 } CmUnstarted;
 
+/* Pending jobs whose max_wait is over; at most max. */
 extern CmUnstarted *cm_store_load_expired(int max, int *n);
 
 /*
- * Takes requests off the table and carries out those that concern the queue:
- * priorities, and notes of cancellation.  Returns the jobs to be cancelled,
- * with the attempt that they are at (0: pending, nothing on any host).
+ * Takes requests off the table and carries out those that concern the queue
+ * alone: priorities, notes of cancellation, and jobs that are to run again.
+ * Returns the jobs to be cancelled; *n_queued: how many were put on the queue.
  */
-extern CmUnstarted *cm_store_take_requests(int max, int *n);
+extern CmUnstarted *cm_store_take_requests(int max, int *n, int *n_queued);
 
-/* Which of these jobs does this database know as unfinished, and at which
- * attempt (pending: at the first)?  attempt is -1 for a job that is not there at all, 0 for a
- * finished one. */
+/*
+ * Attempts whose host an administrator has given up.  Their requests stay until
+ * the end is recorded, so that a crash in between loses none.
+ */
+typedef struct CmAbandoned
+{
+	int64 job_id;
+	int attempt;
+	const char *by; /* both UTF-8 */
+	const char *reason;
+} CmAbandoned;
+
+extern CmAbandoned *cm_store_load_abandoned(int max, int *n);
+
+/*
+ * Which attempt of each of these jobs may have a container: the one under way,
+ * or the next of a job that waits.  0 for a finished job, -1 for one that is not
+ * there at all.
+ */
 extern void cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts);
 
 /* --- recording --- */
@@ -189,8 +208,12 @@ typedef struct CmRecord
 	TimestampTz engine_started_at; /* by the engine's clock; 0: not known */
 	TimestampTz engine_finished_at;
 	const char *inspect; /* JSON or NULL */
-	bool done;			 /* out: recorded */
-	bool gone;			 /* out: there is no such unfinished job */
+	bool never_started;	 /* it ended while it was pending: no attempt was made */
+	bool again;			 /* of a terminal state: the attempt's; the job waits for another one */
+	TimestampTz again_at;
+	const char *again_detail; /* what the row says until then */
+	bool done;				  /* out: recorded */
+	bool gone;				  /* out: there is no such unfinished job */
 } CmRecord;
 
 /*

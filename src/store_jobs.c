@@ -418,6 +418,7 @@ read_unstarted(uint64 n_rows, int *n)
 	{
 		jobs[i].job_id = cm_sql_int64(i, 1, 0);
 		jobs[i].attempt = cm_sql_int32(i, 2, 0);
+		jobs[i].is_pending = cm_sql_bool(i, 3);
 	}
 	*n = (int) n_rows;
 	return jobs;
@@ -426,7 +427,7 @@ read_unstarted(uint64 n_rows, int *n)
 CmUnstarted *
 cm_store_load_expired(int max, int *n)
 {
-	static CmSql load = {"SELECT job_id, attempt FROM cm_internal.queue"
+	static CmSql load = {"SELECT job_id, attempt, true FROM cm_internal.queue"
 						 " WHERE status = 'pending' AND expires_at <= now()"
 						 " ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
 						 1,
@@ -439,12 +440,55 @@ cm_store_load_expired(int max, int *n)
 }
 
 /*
- * A cancellation is noted in the queue row, where it outlives a crash; jobs
- * that are over by now are not in the queue, and their requests just go.
- * Requests whose rows somebody has locked wait.
+ * Jobs of this database that are over, and unfinished ones of another one that
+ * are to be run here: both go to the end of their history and wait again.  What
+ * was under way elsewhere becomes an attempt that nobody here knows the end of.
+ * A host that is not there any more is no reason to run it on another.
  */
-CmUnstarted *
-cm_store_take_requests(int max, int *n)
+static int
+requeue_jobs(int max)
+{
+	static CmSql requeue = {
+		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
+		" (SELECT r.id FROM cm_internal.requests r JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
+		"  WHERE r.action IN ('retry', 'adopt') ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+		" RETURNING r.job_id, r.action),"
+		" wanted AS (SELECT DISTINCT j.id, t.action, j.status, j.attempt, j.host, j.container_id,"
+		" j.started_at, i.epoch FROM taken t JOIN @extschema@.cm_jobs j ON j.id = t.job_id"
+		" CROSS JOIN cm_internal.identity i"
+		" WHERE CASE t.action WHEN 'retry' THEN j.completed_at IS NOT NULL AND j.epoch = i.epoch"
+		"  ELSE j.completed_at IS NULL AND j.epoch <> i.epoch END),"
+		" given_up AS (INSERT INTO @extschema@.cm_job_attempts (job_id, attempt, status, failure_reason,"
+		" error, host, container_id, logs_incomplete, started_at, completed_at)"
+		" SELECT w.id, w.attempt, 'failed', 'abandoned', 'it was under way in the database that this one is a copy of',"
+		" w.host, w.container_id, true, w.started_at, clock_timestamp()"
+		" FROM wanted w WHERE w.action = 'adopt' AND w.status <> 'pending' AND w.attempt > 0"
+		" ON CONFLICT DO NOTHING),"
+		" again AS (UPDATE @extschema@.cm_jobs j SET status = 'pending', failure_reason = NULL,"
+		" detail = NULL, error = NULL, hint = NULL, host = j.requested_host, container_id = NULL,"
+		" exit_code = NULL, oom_killed = false, logs_incomplete = false, run_at ="
+		" CASE w.action WHEN 'retry' THEN clock_timestamp() ELSE greatest(j.run_at, clock_timestamp()) END,"
+		" started_at = NULL, completed_at = NULL, updated_at = clock_timestamp(), epoch = w.epoch,"
+		" max_attempts = greatest(j.max_attempts, j.attempt + 1)"
+		" FROM wanted w WHERE j.id = w.id RETURNING j.*),"
+		" queued AS (INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due,"
+		" expires_at, attempt) SELECT a.id, CASE WHEN a.requested_host IS NULL THEN 0"
+		" ELSE coalesce(h.id, -1) END, a.priority, a.run_at, a.run_at <= clock_timestamp(),"
+		" a.run_at + a.max_wait, a.attempt"
+		" FROM again a LEFT JOIN @extschema@.cm_hosts h ON h.name = a.requested_host)"
+		" INSERT INTO @extschema@.cm_job_events (job_id, attempt, status)"
+		" SELECT a.id, a.attempt, 'pending' FROM again a ORDER BY a.id",
+		1,
+		{INT4OID},
+		NULL,
+		0};
+	Datum value = Int32GetDatum(max);
+
+	return (int) cm_sql_run(&requeue, &value, NULL);
+}
+
+static void
+set_priorities(int max)
 {
 	static CmSql set_priority = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
@@ -460,6 +504,37 @@ cm_store_take_requests(int max, int *n)
 		{INT4OID},
 		NULL,
 		0};
+	Datum value = Int32GetDatum(max);
+
+	cm_sql_run(&set_priority, &value, NULL);
+}
+
+/* Requests whose job has moved on meanwhile, so that there is nothing to do. */
+static void
+forget_requests(void)
+{
+	static CmSql forget = {
+		"DELETE FROM cm_internal.requests r WHERE CASE"
+		" WHEN r.action IN ('retry', 'adopt')"
+		"  THEN NOT EXISTS (SELECT FROM @extschema@.cm_jobs j WHERE j.id = r.job_id)"
+		" ELSE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id"
+		"  AND (r.action <> 'abandon' OR q.status <> 'pending')) END",
+		0,
+		{0},
+		NULL,
+		0};
+
+	cm_sql_run(&forget, NULL, NULL);
+}
+
+/*
+ * A cancellation is noted in the queue row, where it outlives a crash; jobs
+ * that are over by now are not in the queue, and their requests just go.
+ * Requests whose rows somebody has locked wait.
+ */
+CmUnstarted *
+cm_store_take_requests(int max, int *n, int *n_queued)
+{
 	static CmSql cancel = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
 		" (SELECT r.id FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
@@ -469,30 +544,51 @@ cm_store_take_requests(int max, int *n)
 		" first AS (SELECT DISTINCT ON (job_id) job_id, requested_by FROM taken ORDER BY job_id)"
 		" UPDATE cm_internal.queue q SET cancel_requested_by = f.requested_by"
 		" FROM first f WHERE q.job_id = f.job_id"
-		" RETURNING q.job_id, CASE WHEN q.status = 'pending' THEN 0 ELSE q.attempt END",
+		" RETURNING q.job_id, q.attempt, q.status = 'pending'",
 		1,
 		{INT4OID},
 		NULL,
 		0};
-	static CmSql forget = {
-		"DELETE FROM cm_internal.requests r"
-		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
-		0,
-		{0},
+	Datum value = Int32GetDatum(max);
+
+	set_priorities(max);
+	forget_requests();
+	*n_queued = requeue_jobs(max);
+	return read_unstarted(cm_sql_run(&cancel, &value, NULL), n);
+}
+
+CmAbandoned *
+cm_store_load_abandoned(int max, int *n)
+{
+	static CmSql load = {
+		"SELECT DISTINCT ON (r.job_id) r.job_id, q.attempt, r.requested_by::text, r.reason"
+		" FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
+		" WHERE r.action = 'abandon' AND q.status <> 'pending' ORDER BY r.job_id, r.id LIMIT $1",
+		1,
+		{INT4OID},
 		NULL,
 		0};
 	Datum value = Int32GetDatum(max);
+	CmAbandoned *jobs;
 
-	cm_sql_run(&set_priority, &value, NULL);
-	cm_sql_run(&forget, NULL, NULL);
-	return read_unstarted(cm_sql_run(&cancel, &value, NULL), n);
+	*n = (int) cm_sql_run(&load, &value, NULL);
+	jobs = palloc(sizeof(CmAbandoned) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		jobs[i].job_id = cm_sql_int64(i, 1, 0);
+		jobs[i].attempt = cm_sql_int32(i, 2, 0);
+		jobs[i].by = cm_sql_text(i, 3);
+		jobs[i].reason = cm_sql_text(i, 4);
+	}
+	return jobs;
 }
 
 void
 cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts)
 {
 	static CmSql look_up = {
-		"SELECT CASE WHEN q.job_id IS NOT NULL THEN greatest(q.attempt, 1) WHEN j.id IS NOT NULL THEN 0 ELSE -1 END"
+		"SELECT CASE WHEN q.status = 'pending' THEN q.attempt + 1 WHEN q.job_id IS NOT NULL THEN q.attempt"
+		" WHEN j.id IS NOT NULL THEN 0 ELSE -1 END"
 		" FROM unnest($1) WITH ORDINALITY AS w (id, n)"
 		" LEFT JOIN @extschema@.cm_jobs j ON j.id = w.id"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id ORDER BY w.n",

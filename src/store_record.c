@@ -179,13 +179,37 @@ enum
 	END_ENGINE_STARTED,
 	END_ENGINE_FINISHED,
 	END_INSPECT,
+	END_TRIED,
+	END_AGAIN_AT,
 	END_N
 };
 
+#define END_TYPES                                                                               \
+	{                                                                                           \
+		INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,     \
+			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, \
+			TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, \
+			TEXTARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID                                     \
+	}
+
+/* The ends as rows r, and each attempt that was made becomes one of cm_job_attempts. */
+#define END_ROWS                                                                                   \
+	"WITH r AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14," \
+	" $15, $16, $17, $18, $19)"                                                                    \
+	" AS r (job_id, attempt, status, reason, detail, error, hint, host, container_id, exit_code,"  \
+	" oom_killed, logs_incomplete, claimed_at, started_at, engine_started_at, engine_finished_at," \
+	" inspect, was_tried, again_at)),"                                                             \
+	" attempted AS (INSERT INTO @extschema@.cm_job_attempts (job_id, attempt, status,"             \
+	" failure_reason, error, hint, host, container_id, exit_code, oom_killed, logs_incomplete,"    \
+	" claimed_at, started_at, completed_at, engine_started_at, engine_finished_at, inspect)"       \
+	" SELECT job_id, attempt, status, reason, error, hint, host, container_id, exit_code,"         \
+	" oom_killed, logs_incomplete, claimed_at, started_at, clock_timestamp(), engine_started_at,"  \
+	" engine_finished_at, inspect::jsonb FROM r WHERE was_tried),"
+
 static const Oid end_types[END_N] = {
-	INT8OID,		INT4OID,		TEXTOID,		TEXTOID,		TEXTOID, TEXTOID,
-	TEXTOID,		TEXTOID,		TEXTOID,		INT4OID,		BOOLOID, BOOLOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
+	INT8OID,		INT4OID,		TEXTOID, TEXTOID, TEXTOID,		 TEXTOID,		 TEXTOID,
+	TEXTOID,		TEXTOID,		INT4OID, BOOLOID, BOOLOID,		 TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID, TIMESTAMPTZOID};
 
 static void
 add_end(CmColumn *columns, const CmRecord *record)
@@ -194,7 +218,7 @@ add_end(CmColumn *columns, const CmRecord *record)
 	cm_column_add_int32(&columns[END_ATTEMPT], record->attempt);
 	cm_column_add_text(&columns[END_STATUS], cm_lifecycle_state_word(record->state));
 	cm_column_add_text(&columns[END_REASON], cm_lifecycle_reason_word(record->reason));
-	cm_column_add_text(&columns[END_DETAIL], record->detail);
+	cm_column_add_text(&columns[END_DETAIL], record->again ? record->again_detail : record->detail);
 	cm_column_add_text(&columns[END_ERROR], record->error);
 	cm_column_add_text(&columns[END_HINT], record->hint);
 	cm_column_add_text(&columns[END_HOST], record->host_name);
@@ -208,48 +232,63 @@ add_end(CmColumn *columns, const CmRecord *record)
 	cm_column_add_time(&columns[END_ENGINE_STARTED], record->engine_started_at);
 	cm_column_add_time(&columns[END_ENGINE_FINISHED], record->engine_finished_at);
 	cm_column_add_text(&columns[END_INSPECT], record->inspect);
+	cm_column_add(&columns[END_TRIED], BoolGetDatum(!record->never_started), false);
+	cm_column_add_time(&columns[END_AGAIN_AT], record->again_at);
 }
 
+/* Runs the statement over the ends that are, or are not, followed by another attempt. */
 static void
-save_ends(const CmRecord *records, int n)
+run_over_ends(CmSql *sql, const CmRecord *records, int n, bool again)
 {
-	static CmSql save = {
-		"WITH r AS (SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
-		" AS r (job_id, attempt, status, reason, detail, error, hint, host, container_id, exit_code,"
-		" oom_killed, logs_incomplete, claimed_at, started_at, engine_started_at, engine_finished_at, inspect)),"
-		" dequeued AS (DELETE FROM cm_internal.queue q USING r WHERE q.job_id = r.job_id),"
-		" attempted AS (INSERT INTO @extschema@.cm_job_attempts (job_id, attempt, status, failure_reason,"
-		" error, hint, host, container_id, exit_code, oom_killed, logs_incomplete, claimed_at, started_at,"
-		" completed_at, engine_started_at, engine_finished_at, inspect)"
-		" SELECT job_id, attempt, status, reason, error, hint, host, container_id, exit_code, oom_killed,"
-		" logs_incomplete, claimed_at, started_at, clock_timestamp(), engine_started_at, engine_finished_at,"
-		" inspect::jsonb FROM r WHERE attempt > 0)"
-		" UPDATE @extschema@.cm_jobs j SET status = r.status, failure_reason = r.reason, detail = r.detail,"
-		" error = r.error, hint = r.hint, container_id = coalesce(r.container_id, j.container_id),"
-		" exit_code = r.exit_code, oom_killed = r.oom_killed, logs_incomplete = r.logs_incomplete,"
-		" started_at = coalesce(j.started_at, r.started_at),"
-		" completed_at = clock_timestamp(), updated_at = clock_timestamp()"
-		" FROM r WHERE j.id = r.job_id",
-		END_N,
-		{INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		 TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
-		 TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-		 TEXTARRAYOID},
-		NULL,
-		0};
 	CmColumn columns[END_N];
 	Datum values[END_N];
 
 	for (int i = 0; i < END_N; i++)
 		cm_column_init(&columns[i], end_types[i], n);
 	for (int i = 0; i < n; i++)
-		if (records[i].done && cm_lifecycle_is_terminal(records[i].state))
+		if (records[i].done && cm_lifecycle_is_terminal(records[i].state) &&
+			records[i].again == again)
 			add_end(columns, &records[i]);
 	if (columns[END_JOB].n == 0)
 		return;
 	for (int i = 0; i < END_N; i++)
 		values[i] = cm_column_array(&columns[i]);
-	cm_sql_run(&save, values, NULL);
+	cm_sql_run(sql, values, NULL);
+}
+
+static void
+save_ends(const CmRecord *records, int n)
+{
+	static CmSql save = {
+		END_ROWS
+		" dequeued AS (DELETE FROM cm_internal.queue q USING r WHERE q.job_id = r.job_id)"
+		" UPDATE @extschema@.cm_jobs j SET status = r.status, failure_reason = r.reason, detail = r.detail,"
+		" error = r.error, hint = r.hint, container_id = coalesce(r.container_id, j.container_id),"
+		" exit_code = r.exit_code, oom_killed = r.oom_killed, logs_incomplete = r.logs_incomplete,"
+		" started_at = coalesce(j.started_at, r.started_at),"
+		" completed_at = clock_timestamp(), updated_at = clock_timestamp()"
+		" FROM r WHERE j.id = r.job_id",
+		END_N, END_TYPES, NULL, 0};
+
+	run_over_ends(&save, records, n, false);
+}
+
+/* The attempt is over, the job is not: it waits for the next one, on any host. */
+static void
+save_again(const CmRecord *records, int n)
+{
+	static CmSql save = {
+		END_ROWS
+		" requeued AS (UPDATE cm_internal.queue q SET status = 'pending', run_at = r.again_at,"
+		" is_due = false, expires_at = r.again_at + (q.expires_at - q.run_at), host_id = NULL,"
+		" container_id = NULL, started_at = NULL, log_records = 0, log_hash = 0, log_bytes = 0,"
+		" logs_incomplete = false FROM r WHERE q.job_id = r.job_id)"
+		" UPDATE @extschema@.cm_jobs j SET status = 'pending', detail = r.detail,"
+		" run_at = r.again_at, host = j.requested_host, container_id = NULL, started_at = NULL,"
+		" updated_at = clock_timestamp() FROM r WHERE j.id = r.job_id",
+		END_N, END_TYPES, NULL, 0};
+
+	run_over_ends(&save, records, n, true);
 }
 
 /* All transitions in order, whatever their kind: this is what is published. */
@@ -280,7 +319,8 @@ save_events(const CmRecord *records, int n)
 			continue;
 		cm_column_add_int64(&columns[0], record->job_id);
 		cm_column_add_int32(&columns[1], record->attempt);
-		cm_column_add_text(&columns[2], cm_lifecycle_state_word(record->state));
+		cm_column_add_text(&columns[2],
+						   cm_lifecycle_state_word(record->again ? CM_PENDING : record->state));
 		cm_column_add_text(&columns[3], cm_lifecycle_reason_word(record->reason));
 		cm_column_add_text(&columns[4], record->error ? record->error : record->detail);
 		cm_column_add_text(&columns[5], record->host_name);
@@ -302,6 +342,7 @@ cm_store_record(CmRecord *records, int n)
 	save_ids(records, n);
 	save_running(records, n);
 	save_ends(records, n);
+	save_again(records, n);
 	save_events(records, n);
 }
 

@@ -302,10 +302,39 @@ refuse_unavailable(RowReader *reader)
 				   psprintf("%s is not available in this version", columns[i]), NULL,
 				   "Leave it out.");
 	}
-	if (get_int(reader, "max_attempts", 1) != 1)
-		object(reader, "0A000", "max_attempts",
-			   "more than one attempt is not available in this version", NULL,
-			   "Leave max_attempts out.");
+}
+
+/* Months count as 30 days.  Out of any range that is let pass: a minute below 0. */
+static int64
+get_pause_ms(RowReader *reader, const char *column)
+{
+	bool is_null;
+	Datum value = get_column(reader, column, &is_null);
+	const Interval *pause;
+
+	if (is_null)
+		return 0;
+	pause = DatumGetIntervalP(value);
+	if (abs(pause->month) > 12 * 1000 || abs(pause->day) > 365 * 1000 ||
+		pause->time / USECS_PER_DAY > 365 * 1000)
+		return -SECS_PER_MINUTE * 1000;
+	return ((int64) pause->month * DAYS_PER_MONTH + pause->day) * SECS_PER_DAY * 1000 +
+		   pause->time / 1000;
+}
+
+static CmHostLoss
+get_host_loss(RowReader *reader)
+{
+	static const char *const words[] = {"wait", "fail", "retry"};
+	const char *word = get_text(reader, "on_host_loss");
+
+	for (int i = 0; word != NULL && i < lengthof(words); i++)
+		if (strcmp(word, words[i]) == 0)
+			return (CmHostLoss) i;
+	object(reader, "22023", "on_host_loss",
+		   psprintf("on_host_loss of \"%s\" is not known", show_key(word ? word : "")), NULL,
+		   "Write wait, fail or retry.");
+	return CM_HOST_LOSS_WAIT;
 }
 
 bool
@@ -333,6 +362,11 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->memory_limit_mb = get_int(&reader, "memory_limit", 0);
 	spec->nano_cpus = get_nano_cpus(&reader);
 	spec->timeout_seconds = get_int(&reader, "timeout_seconds", 0);
+	spec->max_attempts = get_int(&reader, "max_attempts", 1);
+	spec->retry_on = get_text(&reader, "retry_on");
+	spec->retry_delay_ms = get_pause_ms(&reader, "retry_delay");
+	spec->on_host_loss = get_host_loss(&reader);
+	spec->host_loss_grace_ms = get_pause_ms(&reader, "host_loss_grace");
 	refuse_unavailable(&reader);
 	return !reader.failed;
 }

@@ -211,6 +211,33 @@ CALL submit($$'busybox', max_wait => '1 month -1 day'$$);
 CALL submit($$'busybox', max_wait => '101 years'$$);
 CALL submit($$'busybox', max_wait => '1 day'$$);
 
+-- How often
+CALL submit($$'busybox', max_attempts => 0$$);
+CALL submit($$'busybox', max_attempts => 1001$$);
+CALL submit($$'busybox', max_attempts => 3$$);
+CALL submit($$'busybox', retry_on => ''$$);
+CALL submit($$'busybox', retry_on => 'ANY'$$);
+CALL submit($$'busybox', retry_on => '75, 256'$$);
+CALL submit($$'busybox', retry_on => 'oom, policy'$$);
+CALL submit($$'busybox', retry_on => 'host_lost'$$);
+CALL submit($$'busybox', max_attempts => 3, retry_on => 'any'$$);
+CALL submit($$'busybox', max_attempts => 3, retry_on => ' oom , 75,exit_code'$$);
+CALL submit($$'busybox', retry_delay => '-1 s'$$);
+CALL submit($$'busybox', retry_delay => '31 days'$$);
+CALL submit($$'busybox', retry_delay => '1000000 years'$$);
+CALL submit($$'busybox', retry_delay => '0'$$);
+CALL submit($$'busybox', on_host_loss => 'run'$$);
+CALL submit($$'busybox', on_host_loss => 'retry'$$);
+CALL submit($$'busybox', on_host_loss => 'retry', max_attempts => 2$$);
+CALL submit($$'busybox', on_host_loss => 'fail', host_loss_grace => '-1 s'$$);
+CALL submit($$'busybox', on_host_loss => 'fail', host_loss_grace => '1 month 1 day'$$);
+CALL submit($$'busybox', on_host_loss => 'fail', host_loss_grace => '1 month'$$);
+CALL try('SELECT cm_retry_job(4711)');
+CALL try('SELECT cm_abandon_job(4711, NULL)');
+CALL try($$SELECT cm_abandon_job(4711, ' ')$$);
+CALL try($$SELECT cm_abandon_job(4711, repeat('x', 1001))$$);
+CALL try($$SELECT cm_abandon_job(4711, 'gone')$$);
+
 -- Not in this version, refused by name
 CALL submit($$'busybox', template => 't'$$);
 CALL submit($$'busybox', secret_environment => '{"A": "s"}'$$);
@@ -218,10 +245,6 @@ CALL submit($$'busybox', environment_template => 'e'$$);
 CALL submit($$'busybox', depends_on => '{1}'$$);
 CALL submit($$'busybox', unique_key => 'k'$$);
 CALL submit($$'busybox', docker_options => '{"Privileged": true}'$$);
-CALL submit($$'busybox', max_attempts => 3$$);
-CALL submit($$'busybox', max_attempts => 0$$);
-CALL submit($$'busybox', max_attempts => 1$$);
-CALL try('SELECT cm_retry_job(1)');
 CALL try('SELECT cm_pause()');
 CALL try('SELECT cm_resume()');
 CALL try($$SELECT * FROM cm_submit_jobs('[]')$$);

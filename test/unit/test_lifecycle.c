@@ -94,6 +94,41 @@ static const Row flag_rows[] = {
 	 {CM_LAUNCHING, R(NONE), CM_DO_NOTHING, 0}},
 	{"refusal waits for a silent host", {AT(LAUNCHING, UNKNOWN), .refusal = R(START)},
 	 {CM_LAUNCHING, R(NONE), CM_DO_NOTHING, 0}},
+	{"a silent host is not lost yet", {AT(LAUNCHING, UNKNOWN), .lost_ms = LATER},
+	 {CM_LAUNCHING, R(NONE), CM_DO_NOTHING, LATER}},
+	{"a silent host counts as lost", {AT(LAUNCHING, UNKNOWN), .lost_ms = NOW},
+	 {CM_FAILED, R(HOST_LOST), CM_DO_NOTHING, 0}},
+	{"lost, and cancelled: whether it ran is not known",
+	 {AT(LAUNCHING, UNKNOWN), .has_id = true, .cancel_requested = true, .lost_ms = PAST},
+	 {CM_FAILED, R(HOST_LOST), CM_DO_NOTHING, 0}},
+	{"a host that tells is not lost", {AT(LAUNCHING, ABSENT), .lost_ms = PAST},
+	 {CM_LAUNCHING, R(NONE), CM_DO_CREATE, 0}},
+
+	/* running, and the host is silent */
+	{"it waits, however long", {AT(RUNNING, UNKNOWN), .deadline_ms = PAST},
+	 {CM_RUNNING, R(NONE), CM_DO_NOTHING, 0}},
+	{"its host is not lost yet", {AT(RUNNING, UNKNOWN), .lost_ms = LATER},
+	 {CM_RUNNING, R(NONE), CM_DO_NOTHING, LATER}},
+	{"its host counts as lost", {AT(RUNNING, UNKNOWN), .lost_ms = PAST},
+	 {CM_FAILED, R(HOST_LOST), CM_DO_NOTHING, 0}},
+	{"its host tells of it: not lost", {AT(RUNNING, RUNNING), .lost_ms = PAST},
+	 {CM_RUNNING, R(NONE), CM_DO_NOTHING, 0}},
+
+	/* abandoned */
+	{"abandoned while launching", {AT(LAUNCHING, UNKNOWN), .abandoned = true},
+	 {CM_FAILED, R(ABANDONED), CM_DO_NOTHING, 0}},
+	{"abandoned before its start", {AT(LAUNCHING, CREATED), .abandoned = true, .has_id = true},
+	 {CM_FAILED, R(ABANDONED), CM_DO_REMOVE, 0}},
+	{"abandoned while running", {AT(RUNNING, UNKNOWN), .abandoned = true},
+	 {CM_FAILED, R(ABANDONED), CM_DO_NOTHING, 0}},
+	{"abandoned, and runs after all", {AT(RUNNING, RUNNING), .abandoned = true},
+	 {CM_FAILED, R(ABANDONED), CM_DO_NOTHING, 0}},
+	{"abandoned, but it has ended by itself", {AT(RUNNING, EXITED), .abandoned = true},
+	 {CM_COMPLETED, R(NONE), CM_DO_COLLECT, 0}},
+	{"abandoned, cancelled and lost", {AT(RUNNING, UNKNOWN), .abandoned = true, .cancel_requested = true,
+	 .lost_ms = PAST}, {CM_FAILED, R(ABANDONED), CM_DO_NOTHING, 0}},
+	{"abandoned before, and found running", {AT(FAILED, RUNNING), .abandoned = true},
+	 {CM_FAILED, R(NONE), CM_DO_KILL, 0}},
 
 	/* launching, no container */
 	{"made again after it was discarded", {AT(LAUNCHING, ABSENT), .has_id = true, .discarded = true},
@@ -582,6 +617,28 @@ test_laws(void)
 		is_int(n_broken[i], 0, "%s", laws[i].name);
 }
 
+/* In every situation: an abandoned attempt ends, whatever else, and starts nothing. */
+static void
+test_abandoned(void)
+{
+	int64_t n_broken = 0;
+
+	for (int64_t number = 0; number < (int64_t) N_SITUATIONS; number++)
+	{
+		CmSituation s = make_situation(number);
+		CmDecision d;
+
+		if ((s.state != CM_LAUNCHING && s.state != CM_RUNNING) || s.seen == CM_SEEN_EXITED)
+			continue;
+		s.abandoned = true;
+		d = cm_lifecycle_decide(&s);
+		if (d.next != CM_FAILED || d.reason != CM_REASON_ABANDONED ||
+			(d.action != CM_DO_NOTHING && d.action != CM_DO_REMOVE))
+			n_broken++;
+	}
+	is_int(n_broken, 0, "what is abandoned ends as that");
+}
+
 /* ------------------------------------------------------- words */
 
 static void
@@ -629,6 +686,7 @@ main(void)
 	test_rows(flag_rows, lengthof(flag_rows));
 	test_pairs_are_all();
 	test_laws();
+	test_abandoned();
 	test_state_words();
 	test_reason_words();
 	return tap_done();

@@ -38,6 +38,7 @@ make_spec(void)
 	spec.memory_limit_mb = 512;
 	spec.nano_cpus = INT64_C(1000000000);
 	spec.timeout_seconds = 3600;
+	spec.max_attempts = 1;
 	return spec;
 }
 
@@ -309,6 +310,63 @@ test_numbers(void)
 		snprintf(name, sizeof(name), "%s %" PRId64, number_rows[i].column, number_rows[i].value);
 		check(&spec, name, number_rows[i].sqlstate, number_rows[i].column, number_rows[i].message,
 			  number_rows[i].hint);
+	}
+}
+
+#define RETRY_HINT "Write it as in 'infrastructure, image_pull, 75'."
+
+static const struct
+{
+	const char *name;
+	int max_attempts;
+	const char *retry_on;
+	int64_t delay_ms;
+	CmHostLoss on_host_loss;
+	int64_t grace_ms;
+	const char *column; /* NULL: passes */
+	const char *message;
+	const char *hint;
+} retry_rows[] = {
+	{"one attempt", 1, NULL, 0, CM_HOST_LOSS_WAIT, 0, NULL, NULL, NULL},
+	{"most attempts", 1000, "any", CM_MAX_PAUSE_MS, CM_HOST_LOSS_RETRY, CM_MAX_PAUSE_MS, NULL, NULL,
+	 NULL},
+	{"no attempt", 0, NULL, 0, CM_HOST_LOSS_WAIT, 0, "max_attempts",
+	 "max_attempts of 0 is not in 1 to 1000", ""},
+	{"too many", 1001, NULL, 0, CM_HOST_LOSS_WAIT, 0, "max_attempts",
+	 "max_attempts of 1001 is not in 1 to 1000", ""},
+	{"listed nonsense", 3, "75, nonsense", 0, CM_HOST_LOSS_WAIT, 0, "retry_on",
+	 "retry_on cannot have \"nonsense\"", RETRY_HINT},
+	{"never retried", 3, "policy", 0, CM_HOST_LOSS_WAIT, 0, "retry_on",
+	 "retry_on cannot have \"policy\"", RETRY_HINT},
+	{"not by this", 3, "host_lost", 0, CM_HOST_LOSS_WAIT, 0, "retry_on",
+	 "retry_on cannot have \"host_lost\"", "For a lost host there is on_host_loss => 'retry'."},
+	{"line end shown as ?", 3, "a\nb", 0, CM_HOST_LOSS_WAIT, 0, "retry_on",
+	 "retry_on cannot have \"a?b\"", RETRY_HINT},
+	{"delay below 0", 3, NULL, -1, CM_HOST_LOSS_WAIT, 0, "retry_delay",
+	 "retry_delay is not in 0 to 30 days", ""},
+	{"delay too long", 3, NULL, CM_MAX_PAUSE_MS + 1, CM_HOST_LOSS_WAIT, 0, "retry_delay",
+	 "retry_delay is not in 0 to 30 days", ""},
+	{"grace too long", 3, NULL, 0, CM_HOST_LOSS_FAIL, CM_MAX_PAUSE_MS + 1, "host_loss_grace",
+	 "host_loss_grace is not in 0 to 30 days", ""},
+	{"no second attempt to retry by", 1, NULL, 0, CM_HOST_LOSS_RETRY, 0, "on_host_loss",
+	 "on_host_loss of 'retry' needs more than one attempt",
+	 "Give max_attempts of 2 or more, if the job may run twice."},
+};
+
+static void
+test_retries(void)
+{
+	for (size_t i = 0; i < lengthof(retry_rows); i++)
+	{
+		CmJobSpec spec = make_spec();
+
+		spec.max_attempts = retry_rows[i].max_attempts;
+		spec.retry_on = retry_rows[i].retry_on;
+		spec.retry_delay_ms = retry_rows[i].delay_ms;
+		spec.on_host_loss = retry_rows[i].on_host_loss;
+		spec.host_loss_grace_ms = retry_rows[i].grace_ms;
+		check(&spec, retry_rows[i].name, retry_rows[i].column ? BAD : NULL, retry_rows[i].column,
+			  retry_rows[i].message, retry_rows[i].hint);
 	}
 }
 
@@ -955,6 +1013,7 @@ main(void)
 	check(&spec, "least definition", NULL, NULL, NULL, NULL);
 	test_texts();
 	test_numbers();
+	test_retries();
 	test_pairs();
 	test_tmpfs();
 	test_words();
