@@ -68,12 +68,12 @@ sub jobs_there
 		  . " GRANT EXECUTE ON FUNCTION cm_submit_job TO shortlived; GRANT INSERT, SELECT ON cm_jobs TO shortlived");
 	$job{of_nobody} = sql("SET ROLE shortlived; SELECT cm_submit_job('busybox:test', 'echo mine')");
 	$node->job_wait($_) for values %job;
-	$job{later_of_nobody} = sql("SET ROLE shortlived; SELECT cm_submit_job('busybox:test', 'echo mine', run_at => now() + interval '1 h')");
+	$job{later_of_nobody} = sql("SET ROLE shortlived; SELECT cm_submit_job('busybox:test', 'echo mine', host => 'away')");
 
 	submit('running', q{'echo begun; until [ -e /tmp/go ]; do sleep 0.2; done; echo over; exit 5'});
 	submit('later', q{'echo later'}, "run_at => now() + interval '1 h'");
 	submit('waiting', q{'echo waiting'}, "host => 'away'");
-	submit('big_later', q{'echo big'}, 'memory_limit => 2000', "run_at => now() + interval '1 h'");
+	submit('big_later', q{'echo big'}, 'memory_limit => 2000', "host => 'away'");
 	ok($node->wait_for_sql("SELECT status || cm_job_output(id) FROM cm_jobs WHERE id = $job{running}", "runningbegun\n"), 'a job runs');
 
 	# From now on the limits are lower, and a role is gone.
@@ -125,7 +125,7 @@ sub inert
 	for my $name (qw(running later big_later later_of_nobody))
 	{
 		like(sql("SELECT string_agg(item || ': ' || explanation, ' ' ORDER BY item) FROM cm_job_explain($job{$name})", $database),
-			qr/advice: [^:]*Submit it again.*as another database left it/, "$database: cm_job_explain of $name");
+			qr/advice: [^:]*cm_adopt_restored_jobs.*as another database left it/, "$database: cm_job_explain of $name");
 		like(complaints($database, "SELECT cm_cancel_job($job{$name})"), qr/ERROR:.*copy from another database/, "$database: $name cannot be cancelled");
 	}
 	return;
@@ -201,9 +201,42 @@ ok($node->wait_for_sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type
 	'DROP EXTENSION in a copy');
 original_is_unharmed($before);
 is(sql("SELECT status FROM cm_jobs WHERE id = $job{running}", 'custom'), 'running', 'the copies take no notice of it');
+adopted_jobs_run('custom');
 
 $node->stop;
 done_testing();
+
+# Now that the original is done with them, the copy may run them after all.
+sub adopted_jobs_run
+{
+	my ($database) = @_;
+	my $epoch = sql('SELECT epoch FROM cm_internal.identity', $database);
+	is(sql('BEGIN; SELECT cm_adopt_restored_jobs(); ROLLBACK', $database), 5, "$database: adoption that is rolled back");
+	is(sql("SELECT count(*) FROM cm_internal.queue", $database), 0, "$database: changes nothing");
+	is(sql('SELECT cm_adopt_restored_jobs()', $database), 5, "$database: the unfinished jobs are adopted");
+	is(sql('SELECT cm_adopt_restored_jobs()', $database), 0, "$database: once");
+	ok($node->wait_for_sql("SELECT status || attempt FROM cm_jobs WHERE id = $job{running}", 'running2', database => $database),
+		"$database: what ran elsewhere runs as a new attempt");
+	is(sql("SELECT concat_ws(' ', attempt, status, failure_reason, logs_incomplete) FROM cm_job_attempts WHERE job_id = $job{running}", $database),
+		'1 failed abandoned t', "$database: the one that ran there is given up");
+	my ($container) = $engine->containers(label => "container-manager.epoch=$epoch");
+	$engine->docker('exec', $container->{Id}, 'touch', '/tmp/go');
+	is($node->job_wait($job{running}, database => $database), 'failed', "$database: it ends");
+	is(sql("SELECT exit_code || ' ' || cm_job_output(id) FROM cm_jobs WHERE id = $job{running}", $database), "5 begun\nover\n", "$database: as it should");
+	like(sql("SELECT why FROM cm_ps WHERE id = $job{later}", $database), qr/not due/, "$database: what was not due waits");
+	is(sql("SELECT cm_cancel_job($job{later})", $database), 't', "$database: and can be cancelled");
+	is($node->job_wait($job{later}, database => $database), 'cancelled', "$database: now");
+	sql("SELECT cm_add_host('away', '" . $engine->url . "', if_exists => 'update'), cm_enable_host('away')", $database);
+	is($node->job_wait($job{waiting}, database => $database), 'completed', "$database: what waited for a host runs when that is there");
+	is(sql("SELECT cm_job_output($job{waiting})", $database), "waiting\n", "$database: with its output");
+	for my $name (qw(big_later later_of_nobody))
+	{
+		is($node->job_wait($job{$name}, database => $database), 'failed', "$database: $name is checked again");
+		is(sql("SELECT failure_reason FROM cm_jobs WHERE id = $job{$name}", $database), 'policy', "$database: and refused");
+	}
+	is(sql('SELECT count(*) FROM cm_internal.inert_jobs', $database), 0, "$database: no inert job is left");
+	return;
+}
 
 sub copy_is_right_again
 {
