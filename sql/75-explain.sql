@@ -216,7 +216,7 @@ DECLARE
 BEGIN
     SELECT min(e.at) INTO launched
     FROM @extschema@.cm_job_events e
-    WHERE e.job_id = j.id AND e.attempt = j.attempt AND e.status = 'launching';
+    WHERE e.job_id = j.id AND e.attempt = j.attempt AND e.status = 'launching' AND j.status <> 'pending';
 
     RETURN concat_ws(', ',
         'submitted ' || date_trunc('second', j.created_at),

@@ -88,7 +88,6 @@ add_host(const CmHostRow *row)
 	dlist_init(&host->pulls);
 	set_engine(host, row->connection_string);
 	host->next_ms = cm_ex.now_ms;
-	host->was_away_since = row->away_since;
 	dlist_push_tail(&cm_ex.hosts, &host->node);
 	return host;
 }
@@ -247,7 +246,7 @@ lose_host(CmExecHost *host, const char *error, const char *hint)
 	note_state(host, error, hint);
 	if (host->away_since == 0)
 	{
-		host->away_since = host->was_away_since != 0 ? host->was_away_since : GetCurrentTimestamp();
+		host->away_since = GetCurrentTimestamp();
 		host->connection++;
 		ereport(LOG,
 				(errmsg("container_manager: host \"%s\" does not answer: %s", host->name, error)));
@@ -280,7 +279,7 @@ become_ready(CmExecHost *host)
 	note_state(host, "", "");
 	if (was_away)
 		ereport(LOG, (errmsg("container_manager: host \"%s\" answers again", host->name)));
-	host->away_since = host->was_away_since = 0;
+	host->away_since = 0;
 	host->state_changed = true;
 	host->next_ms = cm_ex.now_ms + SECOND_LIST_MS;
 	cm_ex.db_wanted = true;

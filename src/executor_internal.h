@@ -95,9 +95,8 @@ typedef struct CmExecHost
 	int64 list_begun_ms;
 	int64 next_ms; /* next try, or next list */
 	int failures;
-	int connection;				/* counts connections lost */
-	TimestampTz away_since;		/* 0: it is there */
-	TimestampTz was_away_since; /* what the last executor recorded; 0: it was there */
+	int connection;			/* counts connections lost */
+	TimestampTz away_since; /* 0: it is there */
 
 	bool state_changed; /* what follows is to be recorded */
 	char engine_version[64];

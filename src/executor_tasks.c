@@ -575,6 +575,10 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 	cm_task_step(task);
 }
 
+/*
+ * From when this executor saw that it is silent: after a restart of the machine
+ * the server may be there sooner than the engine.
+ */
 static TimestampTz
 get_lost_time(const CmTask *task)
 {

@@ -369,11 +369,9 @@ cm_store_load_hosts(int *n)
 {
 	static CmSql load = {
 		"SELECT h.id, h.name, h.connection_string, h.is_active AND d.host_name IS NULL,"
-		" h.max_concurrent_jobs, h.weight, h.auto_pull_images,"
-		" CASE WHEN s.state = 'unhealthy' THEN s.since END"
+		" h.max_concurrent_jobs, h.weight, h.auto_pull_images"
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
-		" LEFT JOIN cm_internal.host_states s ON s.host_id = h.id"
 		" ORDER BY h.id",
 		0,
 		{0},
@@ -385,9 +383,6 @@ cm_store_load_hosts(int *n)
 	hosts = palloc0(sizeof(CmHostRow) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 	{
-		bool is_null;
-		Datum since;
-
 		hosts[i].id = cm_sql_int32(i, 1, 0);
 		hosts[i].name = cm_sql_text(i, 2);
 		hosts[i].connection_string = cm_sql_text(i, 3);
@@ -395,8 +390,6 @@ cm_store_load_hosts(int *n)
 		hosts[i].slots = cm_sql_int32(i, 5, 0);
 		hosts[i].weight = cm_sql_int32(i, 6, 1);
 		hosts[i].auto_pull_images = cm_sql_bool(i, 7);
-		since = cm_sql_datum(i, 8, &is_null);
-		hosts[i].away_since = is_null ? 0 : DatumGetTimestampTz(since);
 	}
 	return hosts;
 }

@@ -79,7 +79,6 @@ typedef struct CmHostRow
 	int slots;
 	int weight;
 	bool auto_pull_images;
-	TimestampTz away_since; /* as last recorded; 0: it was there */
 } CmHostRow;
 
 extern CmHostRow *cm_store_load_hosts(int *n);
