@@ -41,6 +41,8 @@ Controls (JSON in, JSON out)
 Faults
     "status" and "message" or "body"    an answer instead
     "delay_ms"              the answer comes late (alone or with another fault)
+    "hold"                  the same, when the fault is deleted; state tells how
+                            many are "held"
     "hang"                  none ever
     "close_after_request"   reads the whole request, then closes
     "half_body"             head and half of the body, then closes
@@ -239,6 +241,8 @@ class State:
         self.serial = 0
         self.faults = {}
         self.fault_serial = 0
+        self.releases = {}  # by fault: set when what it holds may go on
+        self.held = 0
         self.event_streams = set()
         self.reset()
 
@@ -249,7 +253,7 @@ class State:
         self.containers = {}
         self.names = {}
         self.events = collections.deque(maxlen=256)
-        self.faults.clear()
+        self.clear_faults()
         self.requests = collections.Counter()
         self.create_order = []
         self.start_order = []
@@ -260,6 +264,20 @@ class State:
         self.pulls = collections.Counter()
         # By name, for a removed container keeps its number of runs.
         self.starts_by_name = collections.Counter()
+
+    def add_fault(self, fault):
+        self.fault_serial += 1
+        self.faults[self.fault_serial] = fault
+        if fault.get("hold"):
+            self.releases[self.fault_serial] = fault["release"] = asyncio.Event()
+        return self.fault_serial
+
+    def clear_faults(self, number=None):
+        for key in [number] if number is not None else {*self.faults, *self.releases}:
+            self.faults.pop(key, None)
+            release = self.releases.pop(key, None)
+            if release:
+                release.set()
 
     def report(self):
         """What /state answers.  Orders carry name, labels, arrival time (ns), and
@@ -289,7 +307,11 @@ class State:
             "requests": self.requests,
             "pulls": self.pulls,
             "event_streams": len(self.event_streams),
-            "faults": {i: f for i, f in self.faults.items()},
+            "held": self.held,
+            "faults": {
+                i: {key: value for key, value in fault.items() if key != "release"}
+                for i, fault in self.faults.items()
+            },
         }
 
     # --------------------------------------------------------- lookups
@@ -1109,9 +1131,10 @@ class Faulty:
         fault, connection = self.fault, self.connection
         transport = connection.transport
         replaces = any(fault.get(name) for name in self.REPLACING)
-        if not replaces and "half_body" not in fault and "slow_drip_ms" not in fault:
+        alters = "half_body" in fault or "slow_drip_ms" in fault
+        if not replaces and not alters and not fault.get("effect"):
             # Only late: an ordinary answer, streams included.
-            await asyncio.sleep(fault.get("delay_ms", 0) / 1000)
+            await self.wait()
             later = self.api.route(connection, self.request)
             if later is not None:
                 await later
@@ -1119,7 +1142,7 @@ class Faulty:
         result = (200, None, None)
         if fault.get("effect") or not replaces:
             result = await self.carry_out()
-        await asyncio.sleep(fault.get("delay_ms", 0) / 1000)
+        await self.wait()
 
         if fault.get("hang"):
             await asyncio.Event().wait()
@@ -1142,6 +1165,8 @@ class Faulty:
             body = fault.get("body", {"message": fault.get("message", "fault")})
             body = body.encode() if isinstance(body, str) else body
             connection.answer(fault["status"], body)
+        elif not alters:
+            connection.answer(*result)
         else:
             head, body = connection.render(*result)
             if fault.get("half_body"):
@@ -1150,6 +1175,15 @@ class Faulty:
             else:
                 await self.drip(head + body, fault["slow_drip_ms"] / 1000)
                 self.end_answer()
+
+    async def wait(self):
+        await asyncio.sleep(self.fault.get("delay_ms", 0) / 1000)
+        if "release" in self.fault:
+            self.api.state.held += 1
+            try:
+                await self.fault["release"].wait()
+            finally:
+                self.api.state.held -= 1
 
     def end_answer(self):
         if self.connection.close_after:
@@ -1236,14 +1270,9 @@ class Control:
                 raise HttpError(400, "unknown settings: %s" % ", ".join(sorted(unknown)))
             state.settings.update(data)
         elif verb == ("POST", "fault"):
-            state.fault_serial += 1
-            state.faults[state.fault_serial] = data
-            result = {"id": state.fault_serial}
+            result = {"id": state.add_fault(data)}
         elif verb == ("DELETE", "fault"):
-            if len(parts) > 1:
-                state.faults.pop(int(parts[1]), None)
-            else:
-                state.faults.clear()
+            state.clear_faults(int(parts[1]) if len(parts) > 1 else None)
         elif verb == ("POST", "drop_events"):
             for stream in list(state.event_streams):
                 stream.connection.transport.close()

@@ -5,6 +5,7 @@ use warnings;
 
 use CM::FakeEngine;
 use CM::Http qw(unix_http unix_json);
+use IO::Socket::UNIX;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -19,8 +20,8 @@ sub call
 
 sub status
 {
-	my ($method, $path, $body) = @_;
-	my ($status) = unix_http($socket, $method, $path, $body, timeout => 2);
+	my ($method, $path, $body, $timeout) = @_;
+	my ($status) = unix_http($socket, $method, $path, $body, timeout => $timeout // 60);
 	return $status;
 }
 
@@ -91,12 +92,27 @@ for my $case (
 	[ { redirect => 'http://elsewhere/' }, 302, 'redirect' ],
 	[ { huge_body => 3_000_000 }, 200, 'huge body' ],
 	[ { delay_ms => 100 }, 200, 'delay' ],
+	[ { hold => 1 }, 0, 'hold' ],
 	[ { slow_drip_ms => 0.1 }, 200, 'slow drip' ],
 	[ { half_body => 1 }, 200, 'half a body' ])
 {
 	my ($what, $expected, $name) = @$case;
 	$fake->fault(path => '/info$', times => 1, %$what);
-	is(status('GET', '/v1.41/info'), $expected, $name);
+	# None at all is waited for so long.
+	is(status('GET', '/v1.41/info', undef, $expected ? 60 : 1), $expected, $name);
+}
+{
+	my $held = create('held', Env => ['FAKE_RUN_MS=1e12']);
+	my $fault = $fake->fault(path => '/start$', hold => 1, effect => 1, times => 1);
+	my $client = IO::Socket::UNIX->new(Peer => $socket);
+	print $client "POST /v1.41/containers/$held/start HTTP/1.0\r\n\r\n";
+	$client->flush;
+	ok($fake->wait_for(held => 1), 'a request is held back');
+	is($fake->state->{containers}{held}{status}, 'running', 'which has had its effect');
+	$fake->clear_faults($fault);
+	like(do { local $/; <$client> }, qr{^HTTP/1.1 204}, 'and is answered when it is let go');
+	is($fake->state->{held}, 0, 'none is held');
+	$fake->end_container('held');
 }
 my ($half_status, $half) = do {
 	$fake->fault(path => '/info$', times => 1, half_body => 1);
