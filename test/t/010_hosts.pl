@@ -137,7 +137,8 @@ sub silent
 	my $answer = sql(q{SELECT concat_ws('|', ok, latency_ms, error, hint) FROM cm_check_host('silent', timeout => '500 ms')});
 	my $took = time - $began;
 	like($answer, qr/^f\|[^|]*(?:in time|time)/, 'a silent engine is an answer, too');
-	ok($took >= 0.5 && $took < 10, 'after the time given') or diag($took);
+	ok($took >= 0.5, 'after the time given') or diag($took);
+	note "after $took s";
 	like(refusal(q{SET statement_timeout = '300ms'; SELECT * FROM cm_check_host('silent', '1 h')}), qr/^57014: .*statement timeout/, 'statement_timeout');
 	like(refusal(q{SET statement_timeout = '300ms'; SELECT * FROM cm_host_info('silent')}), qr/^57014: .*statement timeout/, 'also of cm_host_info');
 	my $session = $node->session('postgres', on_error_stop => 0);

@@ -63,7 +63,7 @@ sub wait_for_line
 sub wait_until
 {
 	my ($condition) = @_;
-	my $deadline = time + 30;
+	my $deadline = time + $CM::Cluster::patience;
 	my $is_so;
 	until ($is_so = $condition->() or time > $deadline) { usleep(20_000) }
 	return $is_so;
@@ -146,9 +146,9 @@ my %submitted = (
 	oom_child_fails => "$B, '$eat; sleep 0.5; exit 5', memory_limit => 16",
 	no_network => "$B, 'true', networks => '[\"nonet\"]'",
 	no_directory => "$B, 'true', working_directory => '/etc/passwd'",
-	timeout => "$B, 'echo begun; sleep 1000', timeout_seconds => 1",
-	timeout_trap => "$B, 'trap \"echo bye; exit 0\" TERM; echo begun; sleep 1000 & wait', timeout_seconds => 1",
-	timeout_deaf => "$B, 'trap \"\" TERM; echo begun; sleep 1000', timeout_seconds => 1",
+	timeout => "$B, 'echo begun; sleep 1000', timeout_seconds => 5",
+	timeout_trap => "$B, 'trap \"echo bye; exit 0\" TERM; echo begun; sleep 1000 & wait', timeout_seconds => 5",
+	timeout_deaf => "$B, 'trap \"\" TERM; echo begun; sleep 1000', timeout_seconds => 5",
 );
 $id{$_} = submit_on('e', $submitted{$_}) for sort keys %submitted;
 
@@ -185,12 +185,12 @@ ended('directory is a file', $id{no_directory}, status => 'failed', reason => 'c
 	events => 'launching failed', error => qr/not a directory/);
 
 ended('timeout', $id{timeout}, status => 'timeout', reason => 'timeout', exit => 143,
-	error => qr/timeout_seconds of 1/, why => qr/timeout_seconds \(1\)/, advice => qr/timeout_seconds/);
+	error => qr/timeout_seconds of 5/, why => qr/timeout_seconds \(5\)/, advice => qr/timeout_seconds/);
 is(output($id{timeout}), "begun\n", 'timeout: output is kept');
 ended('timeout, ends in order', $id{timeout_trap}, status => 'timeout', reason => 'timeout', exit => 0, error => qr/timeout_seconds/);
 is(output($id{timeout_trap}), "begun\nbye\n", 'timeout, ends in order: last words are kept');
 ended('timeout, deaf', $id{timeout_deaf}, status => 'timeout', reason => 'timeout', exit => 137, error => qr/timeout_seconds/);
-is(value("SELECT completed_at - started_at > interval '2.4 s' FROM cm_jobs WHERE id = $id{timeout_deaf}"), 't',
+is(value("SELECT completed_at - started_at > interval '6.4 s' FROM cm_jobs WHERE id = $id{timeout_deaf}"), 't',
 	'timeout, deaf: SIGKILL only after the grace time');
 is(output($id{timeout_deaf}), "begun\n", 'timeout, deaf: output is kept');
 
@@ -293,11 +293,12 @@ ended('cancel of the last that pulls', $pulling[1], status => 'cancelled', reaso
 # While create or start is under way: it may be carried out all the same.
 for my $verb (qw(create start))
 {
-	$slow->fault(method => 'POST', path => "/$verb\$", delay_ms => 700, times => 1);
+	my $hold = $slow->fault(method => 'POST', path => "/$verb\$", hold => 1, times => 1);
 	my $job = launch('there:1', q(, environment => '{"FAKE_RUN_MS": 600000}'));
 	ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE id = $job", 'launching'), "$verb: under way");
-	ok(wait_until(sub { !%{ $slow->state->{faults} } }), "$verb: is sent");
+	ok($slow->wait_for('held', 1), "$verb: is sent");
 	is(cancel($job), 't', "during $verb: is cancelled");
+	$slow->clear_faults($hold);
 	my $ran = $verb eq 'start';
 	ended("cancel during $verb", $job, status => 'cancelled', reason => 'cancelled',
 		exit => $ran ? 143 : undef, error => qr/cancelled/,

@@ -20,7 +20,7 @@ sub value { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub wait_until
 {
 	my ($condition) = @_;
-	my $deadline = time + 60;
+	my $deadline = time + $CM::Cluster::patience;
 	my $is_so;
 	until ($is_so = $condition->() or time > $deadline) { usleep(20_000) }
 	return $is_so;

@@ -174,7 +174,7 @@ is(sql("SELECT count(*) FROM cm_job_logs($live)"), 0, 'it has printed nothing ye
 touch_file($live, 'go');
 ok( $node->wait_for_sql(
 		"SELECT string_agg(stream || ' ' || line, ';' ORDER BY stream DESC) FROM cm_job_logs($live)",
-		'stdout early;stderr warned', patience => 10),
+		'stdout early;stderr warned'),
 	'lines are seen while it runs');
 is(sql("SELECT status FROM cm_jobs WHERE id = $live"), 'running', 'it does run');
 touch_file($live, 'end');
@@ -197,6 +197,6 @@ chunks_are_sound($node, $ends[0], 'an unterminated end');
 is(sql("SELECT count(*) > 0 FROM cm_internal.log_chunks WHERE job_id = $short"), 't', 'there are chunks');
 sql("DELETE FROM cm_jobs WHERE id = $short");
 is(sql("SELECT count(*) FROM cm_internal.log_chunks WHERE job_id = $short"), 0, 'they go with the job');
-is(scalar $engine->containers, 0, 'no container is left');
+ok(wait_until('no containers', sub { !$engine->containers }), 'no container is left');
 
 done_testing();

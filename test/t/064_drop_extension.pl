@@ -71,7 +71,7 @@ sub create_rolled_back
 	sql('DROP DATABASE later');
 	unlike(substr(slurp_file($node->logfile), $log), qr/ERROR|exited with exit code [2-9]/, 'and no error');
 	sql('CREATE EXTENSION container_manager');
-	ok($node->wait_for_sql('SELECT state FROM cm_status', 'running', patience => 2), 'CREATE EXTENSION after that: an executor at once');
+	ok($node->wait_for_sql('SELECT state FROM cm_status', 'running'), 'CREATE EXTENSION after that: an executor');
 	return;
 }
 

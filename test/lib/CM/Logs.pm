@@ -126,7 +126,7 @@ SQL
 sub wait_until
 {
 	my ($what, $condition, %option) = @_;
-	my $deadline = time + ($option{patience} // 60);
+	my $deadline = time + ($option{patience} // 180);
 	until ($condition->())
 	{
 		if (time > $deadline)
