@@ -34,33 +34,8 @@
 #include "policy.h"
 #include "retry.h"
 #include "shmem.h"
+#include "sqlapi_util.h"
 #include "store.h"
-
-/* --- rights --- */
-
-typedef struct AsTableOwner
-{
-	Oid user_id;
-	int security_context;
-	int guc_level;
-} AsTableOwner;
-
-static void
-begin_as_table_owner(Relation relation, AsTableOwner *saved)
-{
-	GetUserIdAndSecContext(&saved->user_id, &saved->security_context);
-	saved->guc_level = NewGUCNestLevel();
-	cm_restrict_search_path();
-	SetUserIdAndSecContext(relation->rd_rel->relowner,
-						   saved->security_context | SECURITY_LOCAL_USERID_CHANGE);
-}
-
-static void
-end_as_table_owner(const AsTableOwner *saved)
-{
-	AtEOXact_GUC(false, saved->guc_level);
-	SetUserIdAndSecContext(saved->user_id, saved->security_context);
-}
 
 static const char *
 get_schema(Relation relation)
@@ -398,13 +373,13 @@ is_copy_of_unfinished(const JobRow *row)
 	bool is_null;
 	bool is_own;
 	Datum epoch = get_value(row, "epoch", &is_null);
-	AsTableOwner saved;
+	CmAsOwner as_owner;
 
 	if (!is_column_null(row, "completed_at"))
 		return false;
-	begin_as_table_owner(row->relation, &saved);
+	cm_sqlapi_begin_as(row->relation->rd_rel->relowner, &as_owner);
 	is_own = memcmp(get_epoch(row->relation), DatumGetUUIDP(epoch), sizeof(pg_uuid_t)) == 0;
-	end_as_table_owner(&saved);
+	cm_sqlapi_end_as_owner(&as_owner);
 	return !is_own;
 }
 
@@ -420,18 +395,18 @@ complete_restored_job(JobRow *row)
 static void
 complete_job(JobRow *row)
 {
-	AsTableOwner saved;
+	CmAsOwner as_owner;
 	Datum epoch;
 
 	fill_in_defaults(row);
 	apply_changes(row);
 	check_state_columns(row);
 	check_schedule(row);
-	begin_as_table_owner(row->relation, &saved);
+	cm_sqlapi_begin_as(row->relation->rd_rel->relowner, &as_owner);
 	epoch = UUIDPGetDatum(get_epoch(row->relation));
 	check_id(row);
 	check_host(row);
-	end_as_table_owner(&saved);
+	cm_sqlapi_end_as_owner(&as_owner);
 	set_value(row, "epoch", epoch, false);
 	apply_changes(row);
 	check_definition(row);
@@ -518,16 +493,16 @@ cm_enqueue_jobs(PG_FUNCTION_ARGS)
 		InvalidOid,
 		NULL};
 	TriggerData *trigger = get_trigger_data(fcinfo);
-	AsTableOwner saved;
+	CmAsOwner as_owner;
 	Datum epoch;
 	uint64 n;
 
 	SPI_connect();
 	SPI_register_trigger_data(trigger);
-	begin_as_table_owner(trigger->tg_relation, &saved);
+	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
 	epoch = UUIDPGetDatum(get_epoch(trigger->tg_relation));
 	n = run(&enqueue, trigger->tg_relation, &epoch);
-	end_as_table_owner(&saved);
+	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	if (n > 0)
 	{
@@ -607,15 +582,15 @@ refuse_delete_of_unfinished(TriggerData *trigger)
 	static TriggerSql find = {
 		"SELECT FROM cm_internal.queue WHERE job_id = $1 /* %s */", 1, {INT8OID}, InvalidOid, NULL};
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
-	AsTableOwner saved;
+	CmAsOwner as_owner;
 	bool is_null;
 	Datum id = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "id"), desc, &is_null);
 	bool is_unfinished;
 
 	SPI_connect();
-	begin_as_table_owner(trigger->tg_relation, &saved);
+	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
 	is_unfinished = run(&find, trigger->tg_relation, &id) > 0;
-	end_as_table_owner(&saved);
+	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	if (is_unfinished)
 		ereport(ERROR,
@@ -629,13 +604,13 @@ refuse_truncate_of_unfinished(TriggerData *trigger)
 {
 	static TriggerSql find = {
 		"SELECT FROM cm_internal.queue LIMIT 1 /* %s */", 0, {0}, InvalidOid, NULL};
-	AsTableOwner saved;
+	CmAsOwner as_owner;
 	bool are_there;
 
 	SPI_connect();
-	begin_as_table_owner(trigger->tg_relation, &saved);
+	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
 	are_there = run(&find, trigger->tg_relation, NULL) > 0;
-	end_as_table_owner(&saved);
+	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	if (are_there)
 		ereport(ERROR,
@@ -684,14 +659,14 @@ cm_forget_jobs(PG_FUNCTION_ARGS)
 		InvalidOid,
 		NULL};
 	TriggerData *trigger = get_trigger_data(fcinfo);
-	AsTableOwner saved;
+	CmAsOwner as_owner;
 
 	SPI_connect();
 	SPI_register_trigger_data(trigger);
-	begin_as_table_owner(trigger->tg_relation, &saved);
+	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
 	run(&forget_attempts, trigger->tg_relation, NULL);
 	run(&forget_output, trigger->tg_relation, NULL);
-	end_as_table_owner(&saved);
+	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	return PointerGetDatum(NULL);
 }

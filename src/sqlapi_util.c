@@ -60,8 +60,12 @@ find_owner(FunctionCallInfo fcinfo)
 void
 cm_sqlapi_begin_as_owner(FunctionCallInfo fcinfo, CmAsOwner *as_owner)
 {
-	Oid owner = find_owner(fcinfo);
+	cm_sqlapi_begin_as(find_owner(fcinfo), as_owner);
+}
 
+void
+cm_sqlapi_begin_as(Oid owner, CmAsOwner *as_owner)
+{
 	GetUserIdAndSecContext(&as_owner->user_id, &as_owner->security_context);
 	SetUserIdAndSecContext(owner, as_owner->security_context | SECURITY_LOCAL_USERID_CHANGE |
 									  SECURITY_NOFORCE_RLS);
