@@ -275,33 +275,28 @@ is_about_the_text(const ErrorData *error)
 	return category == ERRCODE_DATA_EXCEPTION || category == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
 }
 
-/*
- * jsonb_in says by an error that something is not JSON; a subtransaction lets
- * us go on after it.  False: it is not.
- */
-static bool
-parse_json(const char *text, Datum *value)
+typedef struct Parsing
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	const char *text;
+	Datum value;
+	MemoryContext context; /* of the value */
+} Parsing;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		*value = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
+static void
+parse_json(void *argument)
+{
+	Parsing *parsing = argument;
+
+	MemoryContextSwitchTo(parsing->context);
+	parsing->value = DirectFunctionCall1(jsonb_in, CStringGetDatum(parsing->text));
+}
+
+/* jsonb_in says by an error that something is not JSON. */
+static bool
+is_json(Parsing *parsing)
+{
+	ErrorData *error = cm_sqlapi_try(parse_json, parsing);
+
 	if (error != NULL && !is_about_the_text(error))
 		ReThrowError(error);
 	return error == NULL;
@@ -311,9 +306,12 @@ Datum
 cm_job_result(PG_FUNCTION_ARGS)
 {
 	StringInfoData buffer;
-	Datum value;
+	Parsing parsing = {.context = CurrentMemoryContext};
 
-	if (!read_text(fcinfo, CM_LOG_STDOUT, &buffer) || !parse_json(buffer.data + VARHDRSZ, &value))
+	if (!read_text(fcinfo, CM_LOG_STDOUT, &buffer))
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(value);
+	parsing.text = buffer.data + VARHDRSZ;
+	if (!is_json(&parsing))
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(parsing.value);
 }

@@ -36,6 +36,12 @@ extern void cm_sqlapi_begin_as(Oid owner, CmAsOwner *as_owner);
 extern void cm_sqlapi_end_as_owner(const CmAsOwner *as_owner);
 
 /*
+ * Calls the function in a subtransaction that is rolled back in any case, and
+ * gives back its error, NULL for none, in the current context.
+ */
+extern ErrorData *cm_sqlapi_try(void (*function)(void *), void *argument);
+
+/*
  * A statement that reads one job: its $1, a bigint.  "@extschema@" in the text
  * becomes the extension's schema.  Declared static; planned at first use.
  */

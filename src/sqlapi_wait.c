@@ -93,19 +93,26 @@ read_look(FunctionCallInfo fcinfo, int64 job_id, JobLook *look)
 	cm_sqlapi_end_as_owner(&as_owner);
 }
 
-/*
- * checks_rights: whether the caller may see the job.  Nothing locks the called
- * function, so that it may have been dropped.
- */
-static void
-look_in_subtransaction(FunctionCallInfo fcinfo, int64 job_id, bool checks_rights, JobLook *look)
+typedef struct Looking
 {
+	FunctionCallInfo fcinfo;
+	int64 job_id;
+	bool checks_rights; /* whether the caller may see the job */
+	JobLook *look;
+} Looking;
+
+/* Nothing locks the called function, so that it may have been dropped. */
+static void
+look_in_subtransaction(void *argument)
+{
+	const Looking *looking = argument;
+
 	AcceptInvalidationMessages();
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
-	if (checks_rights)
-		cm_sqlapi_find_job(fcinfo, job_id);
-	read_look(fcinfo, job_id, look);
+	if (looking->checks_rights)
+		cm_sqlapi_find_job(looking->fcinfo, looking->job_id);
+	read_look(looking->fcinfo, looking->job_id, looking->look);
 	SPI_finish();
 	PopActiveSnapshot();
 }
@@ -114,25 +121,9 @@ look_in_subtransaction(FunctionCallInfo fcinfo, int64 job_id, bool checks_rights
 static void
 look_at_job(FunctionCallInfo fcinfo, int64 job_id, bool checks_rights, JobLook *look)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	Looking looking = {fcinfo, job_id, checks_rights, look};
+	ErrorData *error = cm_sqlapi_try(look_in_subtransaction, &looking);
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		look_in_subtransaction(fcinfo, job_id, checks_rights, look);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	if (error != NULL)
 		ReThrowError(error);
 }
