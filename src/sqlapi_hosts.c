@@ -377,9 +377,7 @@ ask_info(CmEngine *engine, int64 timeout_ms, CmEngineInfo *info, CmDiagnosis *di
 static int64
 get_timeout_ms(const Interval *timeout)
 {
-	/* Months count as 30 days; they are far beyond the bound anyway. */
-	double days = (double) timeout->month * DAYS_PER_MONTH + timeout->day;
-	double ms = timeout->time / 1000.0 + days * SECS_PER_DAY * 1000.0;
+	double ms = cm_sqlapi_interval_ms(timeout);
 
 	if (!(ms >= 1 && ms <= MAX_TIMEOUT_MS))
 		ereport(ERROR, errcode(ERRCODE_INVALID_PARAMETER_VALUE),

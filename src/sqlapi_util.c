@@ -184,6 +184,14 @@ cm_sqlapi_find_job(FunctionCallInfo fcinfo, int64 job_id)
 	return DatumGetInt32(cm_sqlapi_job_datum(1, &is_null));
 }
 
+double
+cm_sqlapi_interval_ms(const Interval *interval)
+{
+	double days = interval->month * (double) DAYS_PER_MONTH + interval->day;
+
+	return interval->time / 1000.0 + days * SECS_PER_DAY * 1000.0;
+}
+
 void
 cm_sqlapi_throw_no_job(int64 job_id)
 {

@@ -14,6 +14,7 @@
 #include "postgres.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/timestamp.h"
 
 /* The extension's schema, which is the called function's: quoted. */
 extern const char *cm_sqlapi_schema(FunctionCallInfo fcinfo);
@@ -66,6 +67,9 @@ extern char *cm_sqlapi_job_text(int column);
  * not read cm_jobs, or sees no such job there.
  */
 extern int cm_sqlapi_find_job(FunctionCallInfo fcinfo, int64 job_id);
+
+/* Months count as 30 days. */
+extern double cm_sqlapi_interval_ms(const Interval *interval);
 
 extern void cm_sqlapi_throw_no_job(int64 job_id) pg_attribute_noreturn();
 

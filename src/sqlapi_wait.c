@@ -213,14 +213,11 @@ static int64
 get_timeout_ms(FunctionCallInfo fcinfo, int arg, int64 fallback_ms)
 {
 	const double max_ms = 100.0 * 365 * 86400 * 1000;
-	Interval *interval;
 	double ms;
 
 	if (PG_ARGISNULL(arg))
 		return fallback_ms;
-	interval = PG_GETARG_INTERVAL_P(arg);
-	ms = interval->time / 1000.0 +
-		 (interval->month * (double) DAYS_PER_MONTH + interval->day) * SECS_PER_DAY * 1000.0;
+	ms = cm_sqlapi_interval_ms(PG_GETARG_INTERVAL_P(arg));
 	if (ms < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must not be negative")));
