@@ -60,7 +60,7 @@ is($ping->(), 1, 'reached by TCP');
 $other->cut_network;
 is($ping->(), 0, 'not when the network is cut');
 $other->mend_network;
-my $deadline = time + 60;
+my $deadline = time + 180;
 my $mended;
 until ($mended = $ping->() or time > $deadline) { usleep(50_000) }
 is($mended, 1, 'and again when it is mended');

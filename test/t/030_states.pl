@@ -19,7 +19,7 @@ $engine->import_busybox('busybox:test');
 $engine->import_busybox('busybox:user', cmd => [ 'sh', '-c', 'echo by default; exit 4' ]);
 my $fake = CM::FakeEngine->start(images => ['there:1'], pull_ms => 0);
 my $node = CM::Cluster->new_with_extension('main',
-	'container_manager.stop_grace' => '1500ms',
+	'container_manager.stop_grace' => '5s',
 	'container_manager.heartbeat_interval' => '2s');
 $node->add_host('e', $engine, 'max_concurrent_jobs => 20');
 $node->add_host('nopull', $fake, 'auto_pull_images => false');
@@ -190,7 +190,7 @@ is(output($id{timeout}), "begun\n", 'timeout: output is kept');
 ended('timeout, ends in order', $id{timeout_trap}, status => 'timeout', reason => 'timeout', exit => 0, error => qr/timeout_seconds/);
 is(output($id{timeout_trap}), "begun\nbye\n", 'timeout, ends in order: last words are kept');
 ended('timeout, deaf', $id{timeout_deaf}, status => 'timeout', reason => 'timeout', exit => 137, error => qr/timeout_seconds/);
-is(value("SELECT completed_at - started_at > interval '6.4 s' FROM cm_jobs WHERE id = $id{timeout_deaf}"), 't',
+is(value("SELECT completed_at - started_at > interval '9.9 s' FROM cm_jobs WHERE id = $id{timeout_deaf}"), 't',
 	'timeout, deaf: SIGKILL only after the grace time');
 is(output($id{timeout_deaf}), "begun\n", 'timeout, deaf: output is kept');
 

@@ -72,7 +72,7 @@ wait_until('output of the job that is to be killed',
 	sub { sql("SELECT count(*) > 1000 FROM cm_job_logs($job{killed})") eq 't' });
 $engine->docker('kill', container_of($job{killed}));
 ok( wait_until(
-		'the end of all containers', sub { !$engine->containers(status => 'running') }, patience => 120),
+		'the end of all containers', sub { !$engine->containers(status => 'running') }),
 	'all containers have ended');
 
 my %printed = map { $_ => [ docker_logs($engine, container_of($job{$_})) ] } keys %job;
@@ -184,8 +184,7 @@ is_same_output($node, $live, "early\nlate", "warned\n", 'a job that was watched'
 # The engine's live view loses the unterminated end about every other time.
 my @ends = map { submit_command('echo one; sleep 0.4; echo two; printf "the end"') } 1 .. 25;
 my $ends = join ',', @ends;
-ok( $node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($ends) AND status = 'completed'", 25,
-		patience => 120),
+ok( $node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($ends) AND status = 'completed'", 25),
 	'25 jobs with an unterminated end');
 is( sql("SELECT count(*) FROM unnest(ARRAY[$ends]::bigint[]) j"
 		  . " WHERE cm_job_output_bytes(j) = E'one\\ntwo\\nthe end'"),

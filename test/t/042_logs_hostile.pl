@@ -129,8 +129,7 @@ ok( wait_until(
 			my $now = memory_of($executor);
 			$memory = $now if $now > $memory;
 			return sql("SELECT count(*) FROM cm_jobs WHERE id IN ($jobs) AND status = 'completed'") == @jobs;
-		},
-		patience => 150),
+		}),
 	'all jobs end');
 note(sprintf 'it took %.1f s; the executor had at most %.1f MB', time - $begun, $memory);
 cmp_ok($memory, '>', 0, 'the memory of the executor was seen');

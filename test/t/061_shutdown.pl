@@ -121,7 +121,7 @@ sub wait_until
 
 submit_all();
 ok($node->wait_for_sql(running('fake'), $n_fake), "$n_fake jobs run on the fake");
-ok($node->wait_for_sql(running('real'), $n_real, patience => 120), "$n_real jobs run");
+ok($node->wait_for_sql(running('real'), $n_real), "$n_real jobs run");
 ok($node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE host = 'real' AND cm_job_output(id) LIKE 'begun%'", $n_real), 'and have printed');
 hang();
 stop_fast();

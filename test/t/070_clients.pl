@@ -75,7 +75,7 @@ sub run_apps
 	{
 		($out{$name}, $err{$name}) = ('', '');
 		$run{$name} = IPC::Run::start($app{$name}, '<', \undef, '>', \$out{$name}, '2>', \$err{$name},
-			IPC::Run::timeout(180));
+			IPC::Run::timeout(600));
 	}
 	for my $name (sort keys %app)
 	{
@@ -113,7 +113,7 @@ EOF_INI
 	PostgreSQL::Test::Utils::append_to_file("$pooler_dir/$_", $file{$_}) for keys %file;
 	$pooler = IPC::Run::start([ 'pgbouncer', '--quiet', "$pooler_dir/pgbouncer.ini" ],
 		'<', \undef, '>', '/dev/null', '2>', '/dev/null');
-	my $deadline = time + 60;
+	my $deadline = time + $CM::Cluster::patience;
 	until (-S "$pooler_dir/.s.PGSQL.$port")
 	{
 		if (time > $deadline || !$pooler->pumpable)
@@ -137,7 +137,7 @@ my $watcher = IPC::Run::start(
 sub created_jobs
 {
 	my $last = $node->submit(q('busybox:test', 'true'));
-	my $deadline = time + 60;
+	my $deadline = time + $CM::Cluster::patience;
 	until ($created =~ /^job $last\.$/m || time > $deadline)
 	{
 		$watcher->pump_nb;
@@ -168,7 +168,7 @@ is(scalar keys %created, $node->safe_psql('postgres', 'SELECT count(*) FROM cm_j
 is(join(' ', grep { $created{$_} } @rolled_back), '', 'none reached the engine');
 
 ok($node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0), 'nothing is left in the queue');
-my $deadline = time + 60;
+my $deadline = time + $CM::Cluster::patience;
 usleep(50_000) while $engine->containers && time < $deadline;
 is(scalar $engine->containers, 0, 'nor on the engine');
 $node->stop;

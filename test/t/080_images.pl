@@ -16,7 +16,7 @@ CM::Engine->require_engine;
 
 my $engine = CM::Engine->start(name => 'images');
 $engine->import_busybox('shell:1');
-my $node = CM::Cluster->new_with_extension('main', 'container_manager.stop_grace' => '1500ms');
+my $node = CM::Cluster->new_with_extension('main', 'container_manager.stop_grace' => '5s');
 $node->add_host('local', $engine, 'max_concurrent_jobs => 4');
 
 my $json = JSON::PP->new->utf8->allow_nonref;
