@@ -7,7 +7,7 @@
 
 const { Client, Pool } = require('pg');
 
-const PATIENCE_MS = 180000;
+const PATIENCE_MS = 300000;
 const TERMINAL = ['completed', 'failed', 'timeout', 'cancelled'];
 const [kind, port, host, database, name] = process.argv.slice(2);
 const where = { host, port: Number(port), database, user: process.env.PGUSER };

@@ -22,7 +22,7 @@ import psycopg2
 import psycopg2.errors
 from psycopg2.extras import Json, RealDictCursor, execute_values
 
-PATIENCE = 180
+PATIENCE = 300
 TERMINAL = ("completed", "failed", "timeout", "cancelled")
 # The engine's log replaces what is not UTF-8; all else must come back as it was.
 CHARACTERS = bytes(range(128)) + "é€𝄞\u0085\ufeff".encode() * 50

@@ -63,7 +63,7 @@ ok( wait_until(
 			$memory = $now if $now > $memory;
 			return sql("SELECT status FROM cm_jobs WHERE id = $big") eq 'completed';
 		},
-	),
+		patience => 900),
 	'it ends');
 note(sprintf '50 MB took %.1f s; the executor had at most %.1f MB', time - $begun, $memory);
 cmp_ok($memory, '>', 0, 'the memory of the executor was seen');
@@ -86,7 +86,7 @@ my $slow = submit_command(
 	print_numbered(300_000, 0.05) . '; ' . until_file('end') . 'printf end');
 for my $mark (4, 14)
 {
-	wait_until("$mark MB", sub { stored_bytes($slow) > $mark * 1_000_000 });
+	wait_until("$mark MB", sub { stored_bytes($slow) > $mark * 1_000_000 }, patience => 900);
 	my $pid = $node->executor_pid;
 	kill 'KILL', $pid;
 	wait_until('the server after a crash',
@@ -94,7 +94,7 @@ for my $mark (4, 14)
 	my $now = $node->executor_pid;
 	isnt($now, $pid, "another executor after kill -9 at $mark MB");
 }
-ok( wait_until('all of the output', sub { stored_bytes($slow) == 30_000_000 }),
+ok( wait_until('all of the output', sub { stored_bytes($slow) == 30_000_000 }, patience => 900),
 	'the last executor follows the output on while the job runs');
 touch_file($slow, 'end');
 is($node->job_wait($slow), 'completed', 'the job ends');
@@ -121,7 +121,7 @@ is_same_output($node, $long, "line 1\nline 2\nline 3\nend", "err 1\nerr 2\nerr 3
 # An engine that is killed loses output; what it has is stored, and the loss is told.
 my $torn = submit_command(print_numbered(200_000, 0.1));
 $node->job_wait($torn, status => 'running');
-wait_until('some output', sub { stored_bytes($torn) > 5_000_000 });
+wait_until('some output', sub { stored_bytes($torn) > 5_000_000 }, patience => 900);
 $engine->kill9;
 $engine->start_again;
 like($node->job_wait($torn), qr/^(?:completed|failed)$/, 'a job whose engine was killed ends');

@@ -75,7 +75,7 @@ sub run_apps
 	{
 		($out{$name}, $err{$name}) = ('', '');
 		$run{$name} = IPC::Run::start($app{$name}, '<', \undef, '>', \$out{$name}, '2>', \$err{$name},
-			IPC::Run::timeout(600));
+			IPC::Run::timeout(900));
 	}
 	for my $name (sort keys %app)
 	{

@@ -21,7 +21,7 @@ use Test::More ();
 use Time::HiRes qw(time usleep);
 
 # Seconds until a wait gives up: long, for it is only reached when a test fails.
-our $patience = 180;
+our $patience = 300;
 
 # Makes and initialises a server, not started.  Further settings by name.
 sub new_preloaded

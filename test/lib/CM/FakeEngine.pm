@@ -125,7 +125,7 @@ sub end_container
 sub wait_for
 {
 	my ($self, $counter, $at_least, $seconds) = @_;
-	my $deadline = time + ($seconds // 180);
+	my $deadline = time + ($seconds // 300);
 	while (time < $deadline)
 	{
 		my $value = $self->state->{$counter};

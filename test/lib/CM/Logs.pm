@@ -126,7 +126,7 @@ SQL
 sub wait_until
 {
 	my ($what, $condition, %option) = @_;
-	my $deadline = time + ($option{patience} // 180);
+	my $deadline = time + ($option{patience} // 300);
 	until ($condition->())
 	{
 		if (time > $deadline)
