@@ -59,7 +59,7 @@ sub start_again
 		exec('python3', $program, '--socket', $self->{socket}) or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
-	my $deadline = time + 30;
+	my $deadline = time + 120;
 	until ((unix_http("$self->{socket}.control", 'GET', '/state'))[0] == 200)
 	{
 		if (time > $deadline || waitpid($pid, 1) == $pid)

@@ -14,13 +14,13 @@ use Time::HiRes qw(time);
 
 our @EXPORT_OK = qw(unix_http unix_json);
 
-# unix_http($socket, 'GET', '/path', $body, timeout => 30)
+# unix_http($socket, 'GET', '/path', $body, timeout => 120)
 # gives (status, body); status 0 where no whole answer came.  HTTP/1.0, so the
 # answer ends with the connection and is never chunked.
 sub unix_http
 {
 	my ($path, $method, $target, $body, %option) = @_;
-	my $deadline = time + ($option{timeout} // 30);
+	my $deadline = time + ($option{timeout} // 120);
 	$body //= '';
 
 	my $server = IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $path)
