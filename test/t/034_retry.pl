@@ -260,7 +260,7 @@ ok($node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0), 'nothing is
 is(value('SELECT count(*) FROM cm_internal.requests'), 0, 'nor among the requests');
 is(value("SELECT count(*) FROM cm_jobs j WHERE j.attempt <> (SELECT count(*) FROM cm_job_attempts a WHERE a.job_id = j.id)"), 0,
 	'all attempts are there');
-my $deadline = time + 60;
+my $deadline = time + $CM::Cluster::patience;
 usleep(100_000) while $engine->docker('ps', '-aq') ne '' && time < $deadline;
 is($engine->docker('ps', '-aq'), '', 'no container is left');
 

@@ -60,7 +60,7 @@ sub complaint
 sub wait_for_containers
 {
 	my ($engine, $n, $what) = @_;
-	my $deadline = time + 90;
+	my $deadline = time + $CM::Cluster::patience;
 	my @found;
 	usleep(100_000) while (@found = $engine->containers) != $n && time < $deadline;
 	return is(scalar @found, $n, $what);
