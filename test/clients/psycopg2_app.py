@@ -291,7 +291,7 @@ def submit_in_two_phases():
     other.tpc_commit(xid)
     other.close()
     app = connect(autocommit=True)
-    check_is(run(app, "SELECT cm_wait_job(%s)", job), [("completed",)], "it runs after COMMIT PREPARED")
+    check_is(run(app, "SELECT cm_wait_job(%s, '1 h')", job), [("completed",)], "it runs after COMMIT PREPARED")
     app.close()
 
 
@@ -323,7 +323,7 @@ def cancel_a_wait():
         check(True, "cancel() ends a wait")
     thread.join()
     check_is(run(app, "SELECT cm_cancel_job(%s)", job), [(True,)], "the job went on, until it is cancelled")
-    check_is(run(app, "SELECT cm_wait_job(%s)", job), [("cancelled",)], "and then is over")
+    check_is(run(app, "SELECT cm_wait_job(%s, '1 h')", job), [("cancelled",)], "and then is over")
     watcher.close()
     app.close()
 

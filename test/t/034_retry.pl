@@ -55,7 +55,7 @@ sub attempts
 sub ends
 {
 	my ($id, $status, $what) = @_;
-	return is(value("SELECT cm_wait_job($id, '180 s')"), $status, $what);
+	return is(value("SELECT cm_wait_job($id, '1 h')"), $status, $what);
 }
 
 sub complaint
@@ -218,7 +218,7 @@ sub complaint
 	ends($id, 'failed', 'a job that failed');
 	my $first = value("SELECT cm_job_output($id)");
 	is(value("SELECT cm_retry_job($id)"), 't', 'is run again by hand');
-	is(value("SELECT cm_wait_job($id)"), 'failed', 'waiting right after it waits for the new end');
+	is(value("SELECT cm_wait_job($id, '1 h')"), 'failed', 'waiting right after it waits for the new end');
 	is(value("SELECT count(*) FROM cm_job_attempts WHERE job_id = $id"), 2, 'a second attempt was made');
 	is(events($id), '1/launching 1/running 1/failed/exit_code/4 1/pending 2/launching 2/running 2/failed/exit_code/4', 'and told');
 	is(job($id)->{max_attempts}, 2, 'though only one was allowed');

@@ -222,7 +222,7 @@ sub wake_times
 	return @ms[ 0, 9 ];
 }
 
-for my $statement ('SELECT cm_wait_job(JOB)', 'CALL cm_await_job(JOB)')
+for my $statement ('SELECT cm_wait_job(JOB, '1 h')', 'CALL cm_await_job(JOB, '1 h')')
 {
 	my ($least, $most) = wake_times($statement);
 	note "$statement: woken after $least to $most ms";
@@ -264,7 +264,7 @@ sub end_waiting
 
 {
 	my $job = submit(FAKE_RUN_MS => 1e9);
-	my ($session, $pid) = begin_waiting("CALL cm_await_job($job)", "SET default_transaction_isolation = 'repeatable read'");
+	my ($session, $pid) = begin_waiting("CALL cm_await_job($job, '1 h')", "SET default_transaction_isolation = 'repeatable read'");
 	is(sql("SELECT backend_xmin IS NULL, backend_xid IS NULL FROM pg_stat_activity WHERE pid = $pid"), 't|t',
 		'cm_await_job holds no snapshot');
 	is(sql("SELECT count(*) FROM pg_locks WHERE pid = $pid AND locktype <> 'virtualxid'"), 0, 'and no lock');
@@ -277,14 +277,14 @@ sub end_waiting
 	$session->quit;
 
 	$job = submit(FAKE_RUN_MS => 1e9);
-	($session, $pid) = begin_waiting("SELECT cm_wait_job($job)",
+	($session, $pid) = begin_waiting("SELECT cm_wait_job($job, '1 h')",
 		'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM cm_jobs');
 	is(sql("SELECT count(*) FROM pg_locks WHERE pid = $pid AND mode <> 'AccessShareLock' AND locktype <> 'virtualxid'"), 0,
 		'cm_wait_job holds no lock that could be in the way');
 	end_job($job);
 	like((end_waiting($session))[0], qr/completed/, 'it sees the end at REPEATABLE READ');
 	my $later = submit(FAKE_RUN_MS => 100);
-	is($session->query_safe("SELECT cm_wait_job($later)"), 'completed', 'and a job that was committed later');
+	is($session->query_safe("SELECT cm_wait_job($later, '1 h')"), 'completed', 'and a job that was committed later');
 	is($session->query_safe("SELECT count(*) FROM cm_jobs WHERE id = $later"), 0, 'that its own snapshot does not show');
 	$session->quit;
 }
@@ -308,7 +308,7 @@ sub end_job
 	{
 		like(join(' ', refusal($call)), qr/^42704 .*123456/, "unknown job: $call");
 	}
-	for my $call ("SELECT cm_wait_job($job)", "CALL cm_await_job($job)")
+	for my $call ("SELECT cm_wait_job($job, '1 h')", "CALL cm_await_job($job, '1 h')")
 	{
 		like(join(' ', refusal("SET statement_timeout = '2s'; $call")), qr/^57014 .*timeout.*waiting for job $job/s,
 			"statement_timeout: $call");

@@ -142,8 +142,8 @@ sub may_not
 }
 
 my $mine = as_role('app', "SELECT cm_submit_job('busybox:demo', 'echo mine; echo bad >&2')");
-may('app', "SELECT cm_wait_job($mine)", qr/\Acompleted\z/, 'wait');
-may('app', "CALL cm_await_job($mine)", qr/\Acompleted\z/, 'wait by CALL');
+may('app', "SELECT cm_wait_job($mine, '1 h')", qr/\Acompleted\z/, 'wait');
+may('app', "CALL cm_await_job($mine, '1 h')", qr/\Acompleted\z/, 'wait by CALL');
 may('app', "SELECT cm_job_output($mine)", qr/\Amine\s*\z/, 'read output');
 may('app', "SELECT cm_job_stderr($mine)", qr/\Abad\s*\z/, 'read stderr');
 may('app', "SELECT stream, line FROM cm_job_logs($mine) ORDER BY 1", qr/\Astderr\|bad\nstdout\|mine\z/, 'read lines');

@@ -22,7 +22,6 @@ use Time::HiRes qw(time usleep);
 
 # Seconds until a wait gives up: long, for it is only reached when a test fails.
 our $patience = 300;
-$ENV{PGCTLTIMEOUT} //= $patience;
 
 # Makes and initialises a server, not started.  Further settings by name.
 sub new_preloaded
