@@ -222,7 +222,7 @@ sub wake_times
 	return @ms[ 0, 9 ];
 }
 
-for my $statement ('SELECT cm_wait_job(JOB, '1 h')', 'CALL cm_await_job(JOB, '1 h')')
+for my $statement (q{SELECT cm_wait_job(JOB, '1 h')}, q{CALL cm_await_job(JOB, '1 h')})
 {
 	my ($least, $most) = wake_times($statement);
 	note "$statement: woken after $least to $most ms";
