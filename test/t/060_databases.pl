@@ -259,7 +259,7 @@ sub copied
 	is(sql('copy', "SELECT count(*) FROM cm_jobs WHERE id IN ($running, $later) AND detail LIKE '%copied with the database%'"),
 		2, 'and say why');
 	is(sql('copy', "SELECT count(*) FROM cm_ps WHERE id IN ($running, $later) AND why LIKE 'cop%'"), 2, 'cm_ps, too');
-	like(sql('copy', "SELECT string_agg(explanation, ' ') FROM cm_job_explain($running)"), qr/as another database left it.*Submit it again/s,
+	like(sql('copy', "SELECT string_agg(explanation, ' ') FROM cm_job_explain($running)"), qr/as another database left it.*cm_adopt_restored_jobs/s,
 		'and cm_job_explain');
 	is(sql('copy', "SELECT count(*) FROM cm_job_events e WHERE e.job_id = $running"),
 		sql('one', "SELECT count(*) FROM cm_job_events e WHERE e.job_id = $running"), 'no events are made up');
