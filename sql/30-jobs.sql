@@ -105,8 +105,8 @@ COMMENT ON COLUMN cm_jobs.read_only IS 'Whether the container''s root file syste
 COMMENT ON COLUMN cm_jobs.tmpfs IS 'Writable directories in memory, {"/path": MB}; /tmp is always one.';
 COMMENT ON COLUMN cm_jobs.docker_options IS 'Further options in Docker''s own words.';
 COMMENT ON COLUMN cm_jobs.attempt IS 'Number of the current or last attempt; 0: none.';
-COMMENT ON COLUMN cm_jobs.container_id IS 'Id of the current or last attempt''s container.';
-COMMENT ON COLUMN cm_jobs.exit_code IS 'Exit code of the last attempt.';
+COMMENT ON COLUMN cm_jobs.container_id IS 'Container of the current or last attempt; NULL between two.';
+COMMENT ON COLUMN cm_jobs.exit_code IS 'Exit code of the last attempt; NULL until the job is over.';
 COMMENT ON COLUMN cm_jobs.oom_killed IS 'Whether the kernel killed a process of it for want of memory.';
 COMMENT ON COLUMN cm_jobs.logs_incomplete IS 'Whether output may be missing.';
 COMMENT ON COLUMN cm_jobs.created_at IS 'When it was submitted.';
@@ -155,12 +155,16 @@ CREATE TABLE cm_internal.requests (
     job_id bigint NOT NULL,
     action text NOT NULL CHECK (action IN ('cancel', 'set_priority', 'retry', 'abandon', 'adopt')),
     priority integer,
+    attempt integer,
+    epoch uuid,
     reason text,
     requested_by name NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE cm_internal.requests IS
     'What users asked for and the executor has not yet done.';
+COMMENT ON COLUMN cm_internal.requests.attempt IS 'The attempt that is to be abandoned.';
+COMMENT ON COLUMN cm_internal.requests.epoch IS 'The database that is to adopt the job; a copy of it is not.';
 
 CREATE TABLE cm_job_attempts (
     job_id bigint NOT NULL,

@@ -32,6 +32,12 @@ END;
 COMMENT ON FUNCTION cm_internal.short_interval(interval) IS
     'A duration in up to four characters: 3s, 5m, 2h, 4d.';
 
+CREATE FUNCTION cm_internal.short_time(at timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT
+RETURN to_char(at, CASE WHEN at < clock_timestamp() + interval '18 h' THEN 'HH24:MI' ELSE 'YYYY-MM-DD' END);
+COMMENT ON FUNCTION cm_internal.short_time(timestamptz) IS
+    'A time to come: its hour, or its day where that is not today.';
+
 -- With what is preloaded already, where the caller may read that.
 CREATE FUNCTION cm_internal.preload_line() RETURNS text
 LANGUAGE sql STABLE
@@ -144,11 +150,9 @@ BEGIN
     ELSIF q.cancel_requested_by IS NOT NULL THEN
         RETURN 'cancelling';
     ELSIF q.run_at > clock_timestamp() AND q.tried IS NOT NULL THEN
-        RETURN format('retry %s (%s)', to_char(q.run_at, 'HH24:MI:SS'), q.tried);
+        RETURN format('retry %s (%s)', cm_internal.short_time(q.run_at), q.tried);
     ELSIF q.run_at > clock_timestamp() THEN
-        RETURN format('not due (until %s)', to_char(q.run_at,
-            CASE WHEN q.run_at < clock_timestamp() + interval '18 h' THEN 'HH24:MI'
-                 ELSE 'YYYY-MM-DD' END));
+        RETURN format('not due (until %s)', cm_internal.short_time(q.run_at));
     ELSIF (SELECT e.phase <> 'at work' FROM cm_internal.executor_status() e) THEN
         RETURN 'no executor running';
     END IF;
@@ -558,6 +562,7 @@ REVOKE ALL ON FUNCTION
     cm_internal.executor_status(),
     cm_internal.short_image(text),
     cm_internal.short_interval(interval),
+    cm_internal.short_time(timestamptz),
     cm_internal.preload_line(),
     cm_internal.waiting_reason(bigint),
     cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint, bigint, bigint, integer),

@@ -128,8 +128,11 @@ RETURN CASE j.failure_reason
         'It was killed from outside the container, and not by us: by docker kill or stop, or because the engine or its host was shut down.'
     WHEN 'timeout' THEN
         format('It ran longer than its timeout_seconds (%s) and was stopped.', j.timeout_seconds)
-    WHEN 'cancelled' THEN CASE WHEN j.started_at IS NULL
-        THEN 'It was cancelled before it ran.' ELSE 'It was cancelled while it ran, and stopped.' END
+    WHEN 'cancelled' THEN CASE
+        WHEN j.started_at IS NULL AND j.attempt > 0 AND j.container_id IS NULL
+            THEN 'It was cancelled while it waited for its next attempt.'
+        WHEN j.started_at IS NULL THEN 'It was cancelled before it ran.'
+        ELSE 'It was cancelled while it ran, and stopped.' END
     WHEN 'expired' THEN
         format('It was not started within its max_wait (%s) after run_at.', j.max_wait)
     WHEN 'dependency_failed' THEN 'A job that it depends on did not complete.'
@@ -141,7 +144,7 @@ RETURN CASE j.failure_reason
     WHEN 'policy' THEN
         'What it asks for is no longer allowed: the limits were changed after it was submitted, or it was restored from elsewhere.'
     WHEN 'host_lost' THEN
-        'Its host lost the container; whether the program ran to its end is not known.'
+        'Its host was not there any more; whether the program ran to its end, or runs on there, is not known.'
     WHEN 'abandoned' THEN 'It was given up; how it ended is not known.'
     WHEN 'infrastructure' THEN 'The engine or its host failed, not the job.'
     ELSE CASE j.status
@@ -216,7 +219,7 @@ DECLARE
 BEGIN
     SELECT min(e.at) INTO launched
     FROM @extschema@.cm_job_events e
-    WHERE e.job_id = j.id AND e.attempt = j.attempt AND e.status = 'launching' AND j.status <> 'pending';
+    WHERE e.job_id = j.id AND e.attempt = j.attempt AND e.status = 'launching' AND e.at >= j.run_at;
 
     RETURN concat_ws(', ',
         'submitted ' || date_trunc('second', j.created_at),
@@ -324,6 +327,9 @@ BEGIN
         advice := coalesce(
             nullif(concat_ws(' ', j.hint, cm_internal.advise_from_output(j)), ''),
             cm_internal.advise_end(j));
+        why := concat_ws(' ', why, (
+            SELECT format('%s asked for it to be run again; the executor will do so.', r.requested_by)
+            FROM cm_internal.requests r WHERE r.job_id = j.id AND r.action = 'retry' LIMIT 1));
     ELSIF is_copy THEN
         why := coalesce('It was ' || j.detail || '.', 'It is a copy from another database.');
         advice := cm_internal.advise_waiting('copy from another database');
@@ -339,7 +345,7 @@ BEGIN
     ELSE
         why := coalesce('Its container runs: ' || j.detail || '.', 'Its container runs.');
     END IF;
-    IF NOT is_over AND NOT is_copy AND host_state = 'unhealthy' THEN
+    IF j.status IN ('launching', 'running') AND NOT is_copy AND host_state = 'unhealthy' THEN
         advice := format('Its host does not answer: see error and hint in cm_host_status. Whether it runs is known when %s answers again; if that will never be, SELECT cm_abandon_job(%s, ''why'').', j.host, j.id);
     END IF;
 
@@ -352,7 +358,7 @@ BEGIN
         (3, 'error', j.error),
         (4, 'advice', advice),
         (5, 'host', CASE
-            WHEN is_over THEN coalesce(j.host, 'none; it was never given to one')
+            WHEN is_over THEN coalesce(j.host, CASE WHEN j.attempt > 0 THEN 'none, when it ended' ELSE 'none; it was never given to one' END)
             WHEN j.host IS NULL AND j.requested_host IS NULL THEN 'any; none chosen yet'
             WHEN j.host IS NULL OR j.status = 'pending' THEN 'must be ' || coalesce(j.requested_host, j.host)
             ELSE j.host || coalesce(', ' || host_state, '') END),

@@ -59,7 +59,9 @@ typedef struct Turn
 	CmAbandoned *abandoned;
 	int n_abandoned;
 	int n_queued; /* jobs that are to run again */
-	int64 *ended; /* jobs that ended without ever starting */
+	bool saw_orphans;
+	bool has_orphans; /* and some are left */
+	int64 *ended;	  /* jobs that ended without ever starting */
 	int n_ended;
 
 	CmTaken *taken;
@@ -273,8 +275,8 @@ step_records(Turn *turn)
 		if (cm_ex.careful_turns > 0)
 			turn->alone = waiting->task;
 		waiting->record.done = waiting->record.gone = false;
-		/* Cancelled meanwhile: it ends as it ended, and is not tried again. */
-		if (waiting->task->s.cancel_requested)
+		/* Given up meanwhile: it ends as it ended, and is not tried again. */
+		if (waiting->task->s.cancel_requested || waiting->task->s.abandoned)
 			waiting->record.again = false;
 		turn->batch[turn->n_records] = waiting;
 		turn->records[turn->n_records++] = waiting->record;
@@ -332,6 +334,21 @@ step_host_states(Turn *turn)
 	}
 }
 
+/* Ends that no task knows of; whoever waits for them is woken after the commit. */
+static void
+record_ends(Turn *turn, CmRecord *records, int n)
+{
+	if (n == 0)
+		return;
+	check_publishing();
+	cm_store_record(records, n);
+	turn->ended = turn->ended ? repalloc(turn->ended, sizeof(int64) * (turn->n_ended + n))
+							  : palloc(sizeof(int64) * n);
+	for (int i = 0; i < n; i++)
+		if (records[i].done && !records[i].again)
+			turn->ended[turn->n_ended++] = records[i].job_id;
+}
+
 /* Jobs that end without ever having had a host. */
 static void
 end_unstarted(Turn *turn, const CmUnstarted *jobs, int n, CmState state, CmReason reason,
@@ -351,14 +368,49 @@ end_unstarted(Turn *turn, const CmUnstarted *jobs, int n, CmState state, CmReaso
 		records[n_records].reason = reason;
 		records[n_records++].error = error;
 	}
-	if (n_records == 0)
+	record_ends(turn, records, n_records);
+}
+
+static void
+give_up_orphan(const CmTaken *taken, CmRecord *record)
+{
+	record->job_id = taken->spec.job_id;
+	record->attempt = taken->spec.attempt;
+	record->state = CM_FAILED;
+	record->reason = CM_REASON_HOST_LOST;
+	record->error = "its host was removed from cm_hosts while it was under way";
+	record->container_id = taken->container_id[0] ? taken->container_id : NULL;
+	record->claimed_at = taken->claimed_at;
+	record->started_at = taken->started_at;
+	record->logs_incomplete = true;
+	if (!taken->cancel_requested)
+		cm_task_plan_retry(&taken->spec, record);
+}
+
+/*
+ * What was under way when the last executor ended, on a host whose row was then
+ * removed against the guard: nobody can be asked about it any more.
+ */
+static void
+step_orphans(Turn *turn)
+{
+	CmLimits limits = cm_guc_limits();
+	CmTaken *taken;
+	CmRecord *records;
+	int n;
+	int n_records = 0;
+
+	if (!cm_ex.has_orphans)
 		return;
-	check_publishing();
-	cm_store_record(records, n_records);
-	turn->ended = turn->ended ? repalloc(turn->ended, sizeof(int64) * (turn->n_ended + n_records))
-							  : palloc(sizeof(int64) * n_records);
+	taken = cm_store_load_taken(&limits, &n);
+	records = palloc0(sizeof(CmRecord) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		if (cm_task_find(taken[i].spec.job_id, taken[i].spec.attempt) == NULL)
+			give_up_orphan(&taken[i], &records[n_records++]);
+	record_ends(turn, records, n_records);
+	turn->saw_orphans = true;
 	for (int i = 0; i < n_records; i++)
-		turn->ended[turn->n_ended++] = records[i].job_id;
+		turn->has_orphans = turn->has_orphans || !records[i].done;
 }
 
 static void
@@ -446,9 +498,9 @@ step_strays(Turn *turn)
 typedef void (*TurnStep)(Turn *turn);
 
 /* Output before ends, ends before claims: a freed slot is used at once. */
-static const TurnStep steps[] = {step_poll,	   step_hosts,		 step_details,	step_logs,
-								 step_records, step_host_states, step_requests, step_expired,
-								 step_claim,   step_strays};
+static const TurnStep steps[] = {step_poll,	   step_hosts,		 step_details, step_logs,
+								 step_records, step_host_states, step_orphans, step_requests,
+								 step_expired, step_claim,		 step_strays};
 
 /* --- after the commit --- */
 
@@ -462,9 +514,9 @@ forget_gone(Turn *turn, int i)
 	ereport(LOG, (errmsg("container_manager: job %lld is not in the queue any more",
 						 (long long) job_id)));
 	/* Its other records go with the task. */
-	for (int j = i + 1; j < turn->n_records; j++)
-		if (turn->records[j].job_id == job_id)
-			turn->records[j].done = turn->records[j].gone = false;
+	for (int j = i; j < turn->n_records; j++)
+		if (turn->batch[j] != NULL && turn->batch[j]->task == task)
+			turn->batch[j] = NULL;
 	cm_task_free(task);
 }
 
@@ -503,6 +555,8 @@ apply_records(Turn *turn)
 	{
 		const CmRecord *record = &turn->records[i];
 
+		if (turn->batch[i] == NULL)
+			continue;
 		if (record->gone)
 			forget_gone(turn, i);
 		else if (record->done)
@@ -535,6 +589,17 @@ apply_poll(Turn *turn)
 	us = turn->poll.next_at - GetCurrentTimestamp();
 	/* What is due and yet there is locked by somebody, or has just been dealt with. */
 	cm_ex.next_due_ms = cm_ex.now_ms + (us > 0 ? us / 1000 + 1 : BLOCKED_MS);
+}
+
+/* Somebody has the row of one locked. */
+static void
+apply_orphans(Turn *turn)
+{
+	if (!turn->saw_orphans)
+		return;
+	cm_ex.has_orphans = turn->has_orphans;
+	if (cm_ex.has_orphans)
+		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
 }
 
 static void
@@ -606,6 +671,7 @@ apply_turn(Turn *turn)
 	apply_records(turn);
 	for (int i = 0; i < turn->n_stray_hosts; i++)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
+	apply_orphans(turn);
 	apply_cancels(turn);
 	apply_abandons(turn);
 	/* May drop hosts that stand in the lists above. */
@@ -919,25 +985,6 @@ cm_db_next_ms(void)
 
 /* --- at the start --- */
 
-/* Its host's row was removed against the guard: nobody can be asked about it any more. */
-static void
-give_up_taken(const CmTaken *taken)
-{
-	CmRecord record = {0};
-
-	record.job_id = taken->spec.job_id;
-	record.attempt = taken->spec.attempt;
-	record.state = CM_FAILED;
-	record.reason = CM_REASON_HOST_LOST;
-	record.error = "its host was removed from cm_hosts while it was under way";
-	record.container_id = taken->container_id[0] ? taken->container_id : NULL;
-	record.claimed_at = taken->claimed_at;
-	record.started_at = taken->started_at;
-	record.logs_incomplete = true;
-	cm_task_plan_retry(&taken->spec, &record);
-	cm_store_record(&record, 1);
-}
-
 static void
 load_taken(void)
 {
@@ -949,7 +996,7 @@ load_taken(void)
 	for (int i = 0; i < n; i++)
 	{
 		if (cm_hosts_find(taken[i].host_id) == NULL)
-			give_up_taken(&taken[i]);
+			cm_ex.has_orphans = true;
 		else
 			cm_task_new(&taken[i], true);
 	}

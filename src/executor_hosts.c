@@ -121,7 +121,10 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->failures = 0;
 	host->next_ms = cm_ex.now_ms;
 	if (host->away_since == 0)
+	{
 		host->away_since = GetCurrentTimestamp();
+		host->away_since_ms = cm_ex.now_ms;
+	}
 	tell_tasks_host_lost(host);
 }
 
@@ -247,6 +250,7 @@ lose_host(CmExecHost *host, const char *error, const char *hint)
 	if (host->away_since == 0)
 	{
 		host->away_since = GetCurrentTimestamp();
+		host->away_since_ms = cm_ex.now_ms;
 		host->connection++;
 		ereport(LOG,
 				(errmsg("container_manager: host \"%s\" does not answer: %s", host->name, error)));

@@ -97,6 +97,7 @@ typedef struct CmExecHost
 	int failures;
 	int connection;			/* counts connections lost */
 	TimestampTz away_since; /* 0: it is there */
+	int64 away_since_ms;	/* the same by the clock of now_ms */
 
 	bool state_changed; /* what follows is to be recorded */
 	char engine_version[64];
@@ -243,7 +244,8 @@ typedef struct CmExecutor
 	int64 step_not_before_ms[CM_MAX_DB_STEPS]; /* a step that failed waits alone */
 	int64 hosts_mark;
 	bool hosts_loaded;
-	bool has_ready; /* pending jobs that found no slot */
+	bool has_ready;	  /* pending jobs that found no slot */
+	bool has_orphans; /* jobs under way whose host's row is gone */
 	int64 publish_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
 	bool is_dropped;

@@ -252,7 +252,9 @@ begin_ending(CmTask *task, const CmDecision *end)
 	task->follow_ms = 0;
 	cm_task_release_start_slot(task);
 	/* Whatever ended it may have ended the engine's reading of it before. */
-	if (end->reason == CM_REASON_INFRASTRUCTURE && (ran || task->s.has_id))
+	if ((end->reason == CM_REASON_INFRASTRUCTURE || end->reason == CM_REASON_HOST_LOST ||
+		 end->reason == CM_REASON_ABANDONED) &&
+		(ran || task->s.has_id))
 		task->logs.incomplete = true;
 	if (end->action == CM_DO_COLLECT)
 	{
@@ -449,14 +451,15 @@ cm_task_cancel(CmTask *task)
 void
 cm_task_abandon(CmTask *task, const char *by, const char *reason)
 {
-	if (task->s.abandoned || task->is_recorded)
-		return;
-	task->s.abandoned = true;
 	if (task->is_ending)
 	{
+		task->s.abandoned = true;
 		give_up_output(task);
 		return;
 	}
+	if (task->s.abandoned || task->is_recorded)
+		return;
+	task->s.abandoned = true;
 	cm_task_refuse(
 		task, CM_REASON_NONE, psprintf("abandoned by \"%s\": %s", by, reason), NULL,
 		"Whether the command ran to its end is not known; its container is removed if the host answers again.");
@@ -579,17 +582,11 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
  * From when this executor saw that it is silent: after a restart of the machine
  * the server may be there sooner than the engine.
  */
-static TimestampTz
-get_lost_time(const CmTask *task)
-{
-	return task->host->away_since + task->spec.host_loss_grace_ms * 1000;
-}
-
 static void
 set_lost_time(CmTask *task)
 {
 	if (task->spec.on_host_loss != CM_HOST_LOSS_WAIT)
-		task->s.lost_ms = to_clock_ms(get_lost_time(task));
+		task->s.lost_ms = task->host->away_since_ms + task->spec.host_loss_grace_ms;
 }
 
 static const char *
@@ -601,8 +598,9 @@ tell_host_lost(const CmTask *task)
 		return "cancelling when the host answers";
 	if (task->spec.on_host_loss == CM_HOST_LOSS_WAIT)
 		return psprintf("host unreachable since %s", since);
-	return psprintf("host unreachable since %s, given up at %s", since,
-					timestamptz_to_str(get_lost_time(task)));
+	return psprintf(
+		"host unreachable since %s, given up at %s", since,
+		timestamptz_to_str(task->host->away_since + task->spec.host_loss_grace_ms * 1000));
 }
 
 void

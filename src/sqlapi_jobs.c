@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "policy.h"
 #include "shmem.h"
 #include "sqlapi_util.h"
 
@@ -229,6 +230,7 @@ typedef struct RequestedJob
 	bool is_finished;
 	bool is_being_cancelled;
 	bool is_about_to_run_again;
+	int attempt;
 	const char *host;  /* where it runs, or must run; NULL: any */
 	bool host_answers; /* as the executor last saw it */
 } RequestedJob;
@@ -263,7 +265,7 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 	static CmJobQuery look = {
 		"SELECT j.owner::text, j.status, j.epoch = i.epoch,"
 		" q.cancel_requested_by IS NOT NULL OR r.actions @> '{cancel}', q.job_id IS NOT NULL,"
-		" r.actions @> '{retry}', j.host, coalesce(s.state = 'healthy', false)"
+		" r.actions @> '{retry}', j.host, coalesce(s.state = 'healthy', false), j.attempt"
 		" FROM cm_internal.current_identity i, @extschema@.cm_jobs j"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id"
 		" LEFT JOIN @extschema@.cm_hosts h ON h.name = j.host"
@@ -271,6 +273,7 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 		" CROSS JOIN LATERAL (SELECT coalesce(array_agg(r.action), '{}') AS actions"
 		"  FROM cm_internal.requests r WHERE r.job_id = j.id) r WHERE j.id = $1",
 		NULL, InvalidOid};
+	bool is_null;
 
 	if (!cm_sqlapi_read_job(fcinfo, &look, job_id))
 		cm_sqlapi_throw_no_job(job_id);
@@ -286,28 +289,40 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 	job->is_about_to_run_again = get_flag(6);
 	job->host = cm_sqlapi_job_text(7);
 	job->host_answers = get_flag(8);
+	job->attempt = DatumGetInt32(cm_sqlapi_job_datum(9, &is_null));
 }
 
-/* priority and reason: what the action takes, or NULL. */
-static void
-leave_request(int64 job_id, const char *action, const int *priority, const char *reason, Oid caller)
+/* What an action takes beside the job; NULL or 0: nothing. */
+typedef struct RequestDetails
 {
-	Oid types[5] = {INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID};
-	char nulls[6] = "     ";
-	Datum values[5];
+	const int *priority;
+	int attempt;
+	const char *reason;
+} RequestDetails;
+
+static void
+leave_request(int64 job_id, const char *action, const RequestDetails *details, Oid caller)
+{
+	Oid types[6] = {INT8OID, TEXTOID, INT4OID, TEXTOID, TEXTOID, INT4OID};
+	char nulls[7] = "      ";
+	Datum values[6];
 
 	values[0] = Int64GetDatum(job_id);
 	values[1] = CStringGetTextDatum(action);
-	values[2] = Int32GetDatum(priority ? *priority : 0);
-	nulls[2] = priority ? ' ' : 'n';
+	values[2] = Int32GetDatum(details->priority ? *details->priority : 0);
+	nulls[2] = details->priority ? ' ' : 'n';
 	values[3] = CStringGetTextDatum(GetUserNameFromId(caller, false));
-	values[4] = CStringGetTextDatum(reason ? reason : "");
-	nulls[4] = reason ? ' ' : 'n';
+	values[4] = CStringGetTextDatum(details->reason ? details->reason : "");
+	nulls[4] = details->reason ? ' ' : 'n';
+	values[5] = Int32GetDatum(details->attempt);
+	nulls[5] = details->attempt ? ' ' : 'n';
 	SPI_execute_with_args(
-		"INSERT INTO cm_internal.requests (job_id, action, priority, requested_by, reason)"
-		" VALUES ($1, $2, $3, $4, $5)",
-		5, types, values, nulls, false, 0);
+		"INSERT INTO cm_internal.requests (job_id, action, priority, requested_by, reason, attempt)"
+		" VALUES ($1, $2, $3, $4, $5, $6)",
+		6, types, values, nulls, false, 0);
 }
+
+static const RequestDetails no_details = {NULL, 0, NULL};
 
 PG_FUNCTION_INFO_V1(cm_cancel_job);
 
@@ -323,9 +338,9 @@ cm_cancel_job(PG_FUNCTION_ARGS)
 	SPI_connect();
 	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
 	find_requested_job(fcinfo, job_id, caller, &job);
-	does_it = !job.is_finished && !job.is_being_cancelled;
+	does_it = (!job.is_finished || job.is_about_to_run_again) && !job.is_being_cancelled;
 	if (does_it)
-		leave_request(job_id, "cancel", NULL, NULL, caller);
+		leave_request(job_id, "cancel", &no_details, caller);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	PG_RETURN_BOOL(does_it);
@@ -338,6 +353,7 @@ cm_set_priority(PG_FUNCTION_ARGS)
 {
 	int64 job_id = PG_GETARG_INT64(0);
 	int priority = PG_GETARG_INT32(1);
+	RequestDetails details = {.priority = &priority};
 	Oid caller = GetUserId();
 	CmAsOwner as_owner;
 	RequestedJob job;
@@ -353,7 +369,7 @@ cm_set_priority(PG_FUNCTION_ARGS)
 	find_requested_job(fcinfo, job_id, caller, &job);
 	does_it = !job.is_finished && job.is_pending;
 	if (does_it)
-		leave_request(job_id, "set_priority", &priority, NULL, caller);
+		leave_request(job_id, "set_priority", &details, caller);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	PG_RETURN_BOOL(does_it);
@@ -374,8 +390,13 @@ cm_retry_job(PG_FUNCTION_ARGS)
 	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
 	find_requested_job(fcinfo, job_id, caller, &job);
 	does_it = job.is_finished && !job.is_about_to_run_again;
+	if (does_it && job.attempt >= CM_MAX_ATTEMPTS)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("job %lld has had %d attempts", (long long) job_id, job.attempt),
+						errdetail("No job may have more than %d.", CM_MAX_ATTEMPTS),
+						errhint("Submit it anew.")));
 	if (does_it)
-		leave_request(job_id, "retry", NULL, NULL, caller);
+		leave_request(job_id, "retry", &no_details, caller);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	PG_RETURN_BOOL(does_it);
@@ -401,7 +422,7 @@ Datum
 cm_abandon_job(PG_FUNCTION_ARGS)
 {
 	int64 job_id;
-	const char *reason = get_reason(fcinfo);
+	RequestDetails details = {.reason = get_reason(fcinfo)};
 	Oid caller = GetUserId();
 	CmAsOwner as_owner;
 	RequestedJob job;
@@ -419,8 +440,9 @@ cm_abandon_job(PG_FUNCTION_ARGS)
 						errmsg("host \"%s\" of job %lld answers", job.host, (long long) job_id),
 						errdetail("Only jobs whose host is gone can be abandoned."),
 						errhint("End it with cm_cancel_job(%lld).", (long long) job_id)));
+	details.attempt = job.attempt;
 	if (does_it)
-		leave_request(job_id, "abandon", NULL, reason, caller);
+		leave_request(job_id, "abandon", &details, caller);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	PG_RETURN_BOOL(does_it);
@@ -440,10 +462,10 @@ cm_adopt_restored_jobs(PG_FUNCTION_ARGS)
 	SPI_connect();
 	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
 	SPI_execute_with_args(
-		"INSERT INTO cm_internal.requests (job_id, action, requested_by)"
-		" SELECT i.id, 'adopt', $1 FROM cm_internal.inert_jobs i WHERE NOT EXISTS"
-		" (SELECT FROM cm_internal.requests r WHERE r.job_id = i.id AND r.action = 'adopt')"
-		" ORDER BY i.id",
+		"INSERT INTO cm_internal.requests (job_id, action, requested_by, epoch)"
+		" SELECT j.id, 'adopt', $1, i.epoch FROM cm_internal.inert_jobs j"
+		" CROSS JOIN cm_internal.current_identity i WHERE NOT EXISTS (SELECT FROM cm_internal.requests r"
+		" WHERE r.job_id = j.id AND r.action = 'adopt' AND r.epoch = i.epoch) ORDER BY j.id",
 		1, types, values, NULL, false, 0);
 	n = SPI_processed;
 	cm_sqlapi_end_as_owner(&as_owner);

@@ -149,7 +149,8 @@ become_a_copy(void)
 		0};
 	static CmSql empty_requests = {
 		"DELETE FROM cm_internal.requests r"
-		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)",
+		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)"
+		" AND r.epoch IS DISTINCT FROM (SELECT i.epoch FROM cm_internal.identity i)",
 		0,
 		{0},
 		NULL,

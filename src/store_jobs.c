@@ -299,7 +299,7 @@ mark_claimed(const Choice *choice)
 		0};
 	static CmSql mark_jobs = {
 		"WITH claimed AS (UPDATE @extschema@.cm_jobs j SET status = 'launching',"
-		" attempt = j.attempt + 1, host = h.name, detail = NULL, updated_at = clock_timestamp()"
+		" attempt = j.attempt + 1, host = h.name, detail = NULL, logs_incomplete = false, updated_at = clock_timestamp()"
 		" FROM unnest($1, $2) AS c (job_id, host_id) JOIN @extschema@.cm_hosts h ON h.id = c.host_id"
 		" WHERE j.id = c.job_id RETURNING j.*),"
 		" told AS (INSERT INTO @extschema@.cm_job_events (job_id, attempt, status, host)"
@@ -452,12 +452,12 @@ requeue_jobs(int max)
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
 		" (SELECT r.id FROM cm_internal.requests r JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
 		"  WHERE r.action IN ('retry', 'adopt') ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
-		" RETURNING r.job_id, r.action),"
+		" RETURNING r.job_id, r.action, r.epoch),"
 		" wanted AS (SELECT DISTINCT j.id, t.action, j.status, j.attempt, j.host, j.container_id,"
 		" j.started_at, i.epoch FROM taken t JOIN @extschema@.cm_jobs j ON j.id = t.job_id"
 		" CROSS JOIN cm_internal.identity i"
-		" WHERE CASE t.action WHEN 'retry' THEN j.completed_at IS NOT NULL AND j.epoch = i.epoch"
-		"  ELSE j.completed_at IS NULL AND j.epoch <> i.epoch END),"
+		" WHERE j.attempt < 1000000 AND CASE t.action WHEN 'retry' THEN j.completed_at IS NOT NULL AND j.epoch = i.epoch"
+		"  ELSE j.completed_at IS NULL AND j.epoch <> i.epoch AND t.epoch = i.epoch END),"
 		" given_up AS (INSERT INTO @extschema@.cm_job_attempts (job_id, attempt, status, failure_reason,"
 		" error, host, container_id, logs_incomplete, started_at, completed_at)"
 		" SELECT w.id, w.attempt, 'failed', 'abandoned', 'it was under way in the database that this one is a copy of',"
@@ -467,14 +467,15 @@ requeue_jobs(int max)
 		" again AS (UPDATE @extschema@.cm_jobs j SET status = 'pending', failure_reason = NULL,"
 		" detail = NULL, error = NULL, hint = NULL, host = j.requested_host, container_id = NULL,"
 		" exit_code = NULL, oom_killed = false, logs_incomplete = false, run_at ="
-		" CASE w.action WHEN 'retry' THEN clock_timestamp() ELSE greatest(j.run_at, clock_timestamp()) END,"
+		" CASE w.action WHEN 'retry' THEN clock_timestamp()"
+		"  ELSE least(greatest(j.run_at, clock_timestamp()), clock_timestamp() + interval '100 years') END,"
 		" started_at = NULL, completed_at = NULL, updated_at = clock_timestamp(), epoch = w.epoch,"
 		" max_attempts = greatest(j.max_attempts, j.attempt + 1)"
 		" FROM wanted w WHERE j.id = w.id RETURNING j.*),"
 		" queued AS (INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due,"
 		" expires_at, attempt) SELECT a.id, CASE WHEN a.requested_host IS NULL THEN 0"
 		" ELSE coalesce(h.id, -1) END, a.priority, a.run_at, a.run_at <= clock_timestamp(),"
-		" a.run_at + a.max_wait, a.attempt"
+		" CASE WHEN a.max_wait <= interval '100 years' THEN a.run_at + a.max_wait END, a.attempt"
 		" FROM again a LEFT JOIN @extschema@.cm_hosts h ON h.name = a.requested_host)"
 		" INSERT INTO @extschema@.cm_job_events (job_id, attempt, status)"
 		" SELECT a.id, a.attempt, 'pending' FROM again a ORDER BY a.id",
@@ -509,7 +510,11 @@ set_priorities(int max)
 	cm_sql_run(&set_priority, &value, NULL);
 }
 
-/* Requests whose job has moved on meanwhile, so that there is nothing to do. */
+/*
+ * Requests whose job has moved on meanwhile, so that there is nothing to do: an
+ * attempt is abandoned only while its host is silent, whatever was the case when
+ * that was asked for.  What is to run again may be cancelled before.
+ */
 static void
 forget_requests(void)
 {
@@ -517,8 +522,11 @@ forget_requests(void)
 		"DELETE FROM cm_internal.requests r WHERE CASE"
 		" WHEN r.action IN ('retry', 'adopt')"
 		"  THEN NOT EXISTS (SELECT FROM @extschema@.cm_jobs j WHERE j.id = r.job_id)"
-		" ELSE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id"
-		"  AND (r.action <> 'abandon' OR q.status <> 'pending')) END",
+		" WHEN r.action = 'abandon'"
+		"  THEN NOT EXISTS (SELECT FROM cm_internal.queue q LEFT JOIN cm_internal.host_states s ON s.host_id = q.host_id"
+		"   WHERE q.job_id = r.job_id AND q.attempt = r.attempt AND q.status <> 'pending' AND s.state IS DISTINCT FROM 'healthy')"
+		" ELSE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)"
+		"  AND NOT EXISTS (SELECT FROM cm_internal.requests a WHERE a.job_id = r.job_id AND a.action = 'retry') END",
 		0,
 		{0},
 		NULL,
@@ -563,7 +571,7 @@ cm_store_load_abandoned(int max, int *n)
 	static CmSql load = {
 		"SELECT DISTINCT ON (r.job_id) r.job_id, q.attempt, r.requested_by::text, r.reason"
 		" FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
-		" WHERE r.action = 'abandon' AND q.status <> 'pending' ORDER BY r.job_id, r.id LIMIT $1",
+		" AND q.attempt = r.attempt WHERE r.action = 'abandon' AND q.status <> 'pending' ORDER BY r.job_id, r.id LIMIT $1",
 		1,
 		{INT4OID},
 		NULL,

@@ -264,7 +264,8 @@ save_ends(const CmRecord *records, int n)
 		" dequeued AS (DELETE FROM cm_internal.queue q USING r WHERE q.job_id = r.job_id)"
 		" UPDATE @extschema@.cm_jobs j SET status = r.status, failure_reason = r.reason, detail = r.detail,"
 		" error = r.error, hint = r.hint, container_id = coalesce(r.container_id, j.container_id),"
-		" exit_code = r.exit_code, oom_killed = r.oom_killed, logs_incomplete = r.logs_incomplete,"
+		" exit_code = r.exit_code, oom_killed = r.oom_killed,"
+		" logs_incomplete = CASE WHEN r.was_tried THEN r.logs_incomplete ELSE j.logs_incomplete END,"
 		" started_at = coalesce(j.started_at, r.started_at),"
 		" completed_at = clock_timestamp(), updated_at = clock_timestamp()"
 		" FROM r WHERE j.id = r.job_id",
@@ -285,7 +286,7 @@ save_again(const CmRecord *records, int n)
 		" logs_incomplete = false FROM r WHERE q.job_id = r.job_id)"
 		" UPDATE @extschema@.cm_jobs j SET status = 'pending', detail = r.detail,"
 		" run_at = r.again_at, host = j.requested_host, container_id = NULL, started_at = NULL,"
-		" updated_at = clock_timestamp() FROM r WHERE j.id = r.job_id",
+		" logs_incomplete = r.logs_incomplete, updated_at = clock_timestamp() FROM r WHERE j.id = r.job_id",
 		END_N, END_TYPES, NULL, 0};
 
 	run_over_ends(&save, records, n, true);

@@ -150,7 +150,7 @@ sub complaint
 	is(value("SELECT run_at - updated_at BETWEEN '29 min' AND '61 min' FROM cm_jobs WHERE id = $slow"), 't',
 		'half to all of the delay lies before it');
 	is(value("SELECT expires_at - run_at FROM cm_internal.queue WHERE job_id = $slow"), '02:00:00', 'max_wait counts from then');
-	like(value("SELECT why FROM cm_ps WHERE id = $slow"), qr/\Aretry \d\d:\d\d:\d\d \(exit_code\)\z/, 'cm_ps tells');
+	like(value("SELECT why FROM cm_ps WHERE id = $slow"), qr/\Aretry \d\d:\d\d \(exit_code\)\z/, 'cm_ps tells');
 	is(value("SELECT att FROM cm_ps WHERE id = $slow"), '1/3', 'which attempt it was');
 	like(value("SELECT explanation FROM cm_job_explain($slow) WHERE item = 'why'"), qr/It waits: retry .*Attempt 1 of 3 ended as exit_code/, 'and cm_job_explain');
 	is(value("SELECT cm_job_output($slow) = E'once\\n'"), 't', 'output of the attempt that was');
@@ -242,6 +242,16 @@ sub complaint
 	like(complaint("SET ROLE other; SELECT cm_retry_job($done)"), qr/ERROR:  job $done belongs to role/, 'only its owner may');
 	like(complaint("SET ROLE other; SELECT cm_abandon_job($done, 'x')"), qr/ERROR:  job $done belongs to role/, 'likewise');
 	is(value("SELECT has_function_privilege('public', 'cm_retry_job(bigint)', 'EXECUTE')"), 'f', 'nobody by default');
+
+	# Nobody is there to do it: it can be called back.
+	value('SELECT cm_stop_executor()');
+	is(value("SELECT cm_retry_job($id)"), 't', 'asked for while no executor runs');
+	like(value("SELECT explanation FROM cm_job_explain($id) WHERE item = 'why'"), qr/asked for it to be run again/, 'it is told');
+	is(value("SELECT cm_cancel_job($id)"), 't', 'and called back');
+	is(value("SELECT cm_cancel_job($id)"), 'f', 'once');
+	value('SELECT cm_start_executor()');
+	ends($id, 'cancelled', 'before it ran');
+	is(value("SELECT max(attempt) FROM cm_job_attempts WHERE job_id = $id"), 3, 'no attempt was made');
 
 	# Its host is gone meanwhile.
 	$node->add_host('short', $engine);

@@ -71,7 +71,7 @@ sub wait_for_containers
 submit_waiting('waits');
 submit_waiting('fails', "on_host_loss => 'fail'", "host_loss_grace => '3 s'");
 submit_waiting('patient', "on_host_loss => 'fail'", "host_loss_grace => '1 h'");
-submit_waiting('retries', "on_host_loss => 'retry'", "host_loss_grace => '3 s'", 'max_attempts => 2');
+submit_waiting('retries', "on_host_loss => 'retry'", "host_loss_grace => '15 s'", 'max_attempts => 3');
 submit_waiting('once more', "on_host_loss => 'retry'", "host_loss_grace => '1 s'", 'max_attempts => 2', "host => 'lost'");
 submit_waiting('abandoned', 'max_attempts => 5', "retry_on => 'infrastructure, killed'");
 submit_waiting('cancelled', "on_host_loss => 'retry'", "host_loss_grace => '1 h'", 'max_attempts => 2');
@@ -83,6 +83,9 @@ like(complaint("SELECT cm_abandon_job($id{abandoned}, 'x')"), qr/ERROR:  host "l
 $lost->kill9;
 ok($node->wait_for_sql("SELECT state FROM cm_host_status WHERE name = 'lost'", 'unhealthy'), 'the engine is killed; the containers run on');
 value("UPDATE cm_hosts SET max_concurrent_jobs = 20 WHERE name = 'other'");
+# Somebody gives the attempt up, and takes his time over it.
+my $slow = $node->session;
+is($slow->query_safe("BEGIN; SELECT cm_abandon_job($id{retries}, 'too slow')"), 't', 'an abandonment that is not committed yet');
 
 ok($node->wait_for_sql("SELECT status || ' ' || failure_reason FROM cm_jobs WHERE id = $id{fails}", 'failed host_lost'), 'fail: after its grace');
 like(shown('fails', 'error'), qr/\Ahost "lost" has not answered since \d/, 'fail: in words');
@@ -94,6 +97,11 @@ ok($node->wait_for_sql("SELECT status || ' ' || host || ' ' || attempt FROM cm_j
 is(value("SELECT concat_ws(' ', attempt, status, failure_reason, host) FROM cm_job_attempts WHERE job_id = $id{retries}"),
 	'1 failed host_lost lost', 'retry: the first attempt says why');
 ok($node->wait_for_sql("SELECT status || ' ' || attempt FROM cm_jobs WHERE id = $id{'once more'}", 'pending 1'), 'retry: what must run there waits');
+
+$slow->query_safe('COMMIT');
+$slow->quit;
+ok($node->wait_for_sql('SELECT count(*) FROM cm_internal.requests', 0), 'the abandonment comes too late: it is forgotten');
+is(shown('retries', "status || ' ' || attempt"), 'running 2', 'and does not concern the attempt that runs now');
 
 is(shown('waits', 'status'), 'running', 'wait: stays running');
 like(shown('waits', 'detail'), qr/\Ahost unreachable since \d\d\d\d-[-0-9: .+A-Z]+\z/, 'wait: says since when');

@@ -201,10 +201,24 @@ ok($node->wait_for_sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type
 	'DROP EXTENSION in a copy');
 original_is_unharmed($before);
 is(sql("SELECT status FROM cm_jobs WHERE id = $job{running}", 'custom'), 'running', 'the copies take no notice of it');
+adopted_in_a_template_copy('custom');
 adopted_jobs_run('custom');
 
 $node->stop;
 done_testing();
+
+# Adoption is the first thing that is done there, so that no executor has looked yet.
+sub adopted_in_a_template_copy
+{
+	my ($template) = @_;
+	sql("CREATE DATABASE twin TEMPLATE $template");
+	is(sql('SELECT cm_adopt_restored_jobs()', 'twin'), 5, 'twin: jobs that came by a copy are adopted');
+	ok($node->wait_for_sql("SELECT status || attempt FROM cm_jobs WHERE id = $job{running}", 'running2', database => 'twin'),
+		'twin: and run');
+	is(sql("SELECT count(cm_cancel_job(job_id)) FROM cm_internal.queue", 'twin'), 5, 'twin: all five are in its queue');
+	ok($node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0, database => 'twin'), 'twin: and end when cancelled');
+	return;
+}
 
 # Now that the original is done with them, the copy may run them after all.
 sub adopted_jobs_run
