@@ -34,7 +34,7 @@ REGRESS_OPTS = --inputdir=$(here)/test
 
 # These need no server headers (two of them install what is missing), so a
 # machine without PGXS can make them.
-script_targets := lint format demo check-all bench dist
+script_targets := lint format demo check-all bench leaks dist
 ifneq ($(filter-out $(script_targets),$(or $(MAKECMDGOALS),all)),)
 
 ifneq ($(shell pkg-config --exists libcurl && echo yes),yes)
@@ -129,7 +129,7 @@ fuzz: fuzz-programs
 
 endif
 
-.PHONY: lint format demo check-all bench dist
+.PHONY: lint format demo check-all bench leaks dist
 
 lint:
 	prove $(here)/test/lint/run
@@ -146,6 +146,10 @@ check-all:
 # One script at a time: they measure.
 bench:
 	CM_TEST_JOBS=1 $(here)/test/check-all test/bench/*.pl
+
+# The long form of a test: some minutes.
+leaks:
+	CM_LEAK_JOBS=20000 CM_TEST_VERBOSE=1 $(here)/test/check-all test/t/093_leaks.pl
 
 dist:
 	git -C $(here) archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ \
