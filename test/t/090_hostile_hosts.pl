@@ -157,11 +157,11 @@ cmp_ok($rate, '<', 4, 'a host that comes and goes is tried seldom');
 note sprintf '%.1f times a second', $rate;
 
 my %job = map { $host[$_] => $node->submit("'x:1', 'echo hello', host => '$host[$_]'") } 0 .. $#cases;
-is(join(' ', map { $node->job_wait($job{$_}, patience => 120) } @host), join(' ', ('completed') x @host), 'and all of them run jobs');
+is(join(' ', map { $node->job_wait($job{$_}) } @host), join(' ', ('completed') x @host), 'and all of them run jobs');
 is(scalar(grep { @{ $_->state->{started_twice} } } @fake), 0, 'each once');
 
 my $all = join ',', @jobs;
-ok($node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($all) AND status <> 'completed'", 0, patience => 120),
+ok($node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($all) AND status <> 'completed'", 0),
 	scalar(@jobs) . ' jobs of the good host have completed meanwhile');
 cmp_ok($memory, '>', 0, 'the memory of the executor was seen');
 cmp_ok($memory, '<', $bound, 'the executor stays small');

@@ -45,9 +45,9 @@ sub state_of { my ($host) = @_; return sql("SELECT state || '|' || coalesce(erro
 sub becomes
 {
 	my ($host, $state, $what) = @_;
-	ok(wait_until("$what: $state", sub { look(); return state_of($host) =~ $state }, patience => 120), "$what: $state") or diag(state_of($host));
+	ok(wait_until("$what: $state", sub { look(); return state_of($host) =~ $state }), "$what: $state") or diag(state_of($host));
 	my $job = $node->submit(q{'x:1', 'echo hello', host => 'good'});
-	ok(wait_until("$what: a job of another host", sub { look(); return sql("SELECT status FROM cm_jobs WHERE id = $job") eq 'completed' }, patience => 120),
+	ok(wait_until("$what: a job of another host", sub { look(); return sql("SELECT status FROM cm_jobs WHERE id = $job") eq 'completed' }),
 		"$what: a job of another host completes");
 	push @jobs, $job;
 	note sprintf '%s: executor at most %.1f MB so far', $what, $memory;
@@ -107,7 +107,7 @@ sub strays
 
 	# Jobs that are over: their containers are removed, not all at once.
 	my $jobs = sql(q{SELECT count(cm_submit_job('x:1', 'echo hello', host => 'good')) FROM generate_series(1, 300)});
-	ok($node->wait_for_sql(q{SELECT count(*) FROM cm_internal.queue}, 0, patience => 120), "$jobs jobs are over");
+	ok($node->wait_for_sql(q{SELECT count(*) FROM cm_internal.queue}, 0), "$jobs jobs are over");
 	$fake{strays}->fault(method => 'DELETE', path => '/containers/', hang => 1);
 	$fake{strays}->fault(method => 'GET', path => '/containers/json$', strays => 300, first_job => 1);
 	ok(wait_until('removals', sub { look(); return ($fake{strays}->state->{requests}{'DELETE /containers/ID'} // 0) >= 64 }), 'leftovers are removed');
@@ -193,7 +193,7 @@ sub events
 	$fake{events}->close_door;
 	$fake{events}->open_door;
 	$fake{events}->end_container(container_of($other), 5);
-	$node->job_wait($other, patience => 120);
+	$node->job_wait($other);
 	is(sql("SELECT status, exit_code FROM cm_jobs WHERE id = $other"), 'failed|5', 'and ends as it did');
 	is($fake{events}->state->{starts}, 2, 'each was started once');
 	return;

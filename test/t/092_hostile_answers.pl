@@ -39,7 +39,7 @@ sub until_over
 {
 	my (@jobs) = @_;
 	my $list = join ',', @jobs;
-	ok(wait_until('their ends', sub { look(); return sql("SELECT count(*) FROM cm_jobs WHERE id IN ($list) AND completed_at IS NULL") == 0 }, patience => 180),
+	ok(wait_until('their ends', sub { look(); return sql("SELECT count(*) FROM cm_jobs WHERE id IN ($list) AND completed_at IS NULL") == 0 }),
 		'all of them end');
 	return;
 }
@@ -222,12 +222,12 @@ sub many_long_ones
 	my $asked = sub { return $fake{bad}->state->{requests}{'GET /containers/ID/json'} };
 	my @jobs = split /\n/, sql(q{SELECT cm_submit_job('x:1', host => 'bad', environment => '{"FAKE_RUN_MS": "6000000"}') FROM generate_series(1, 100)});
 	my $list = join ',', @jobs;
-	ok($node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($list) AND status = 'running'", 100, patience => 120), '100 jobs run');
+	ok($node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($list) AND status = 'running'", 100), '100 jobs run');
 	my $before = $asked->();
 	$fake{bad}->fault(method => 'GET', path => '/containers/[^/]+/json$', pieces => [ [ '', ' ', 3_900_000 ] ], then => 'hang');
 	$fake{bad}->end_container($_, 3) for split /\n/, sql("SELECT container_id FROM cm_jobs WHERE id IN ($list)");
 	# Those that found no room for their answers ask again.
-	ok(wait_until('more looks', sub { look(); return $asked->() >= $before + 130 }, patience => 120), 'answers of 400 MB altogether');
+	ok(wait_until('more looks', sub { look(); return $asked->() >= $before + 130 }), 'answers of 400 MB altogether');
 	$fake{bad}->clear_faults;
 	$fake{bad}->close_door;
 	$fake{bad}->open_door;

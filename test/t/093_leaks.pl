@@ -46,7 +46,7 @@ sub run_batch
 	my ($n) = @_;
 	sql("SELECT count(cm_submit_job('x:1', 'echo hello ' || n)) FROM generate_series(1, $n) n");
 	$n_done += $n;
-	die "jobs do not end\n" unless $node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0, patience => 300);
+	die "jobs do not end\n" unless $node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0);
 	die "containers are left\n" unless wait_until('removals', sub { !%{ $fake->state->{containers} } });
 	return;
 }
