@@ -169,7 +169,7 @@ sub kills
 {
 	my $job = $node->submit(q{'x:1', host => 'bad', environment => '{"FAKE_RUN_MS": "6000000"}'});
 	$node->job_wait($job, status => 'running');
-	$fake{bad}->fault(method => 'POST', path => '/kill', times => 2, %$_) for { garbage => 1 }, { huge_body => 1 << 30 }, { status => 200, body => '<html>' };
+	$fake{bad}->fault(method => 'POST', path => '/kill', times => 1, %$_) for { garbage => 1 }, { huge_body => 1 << 30 }, { status => 200, body => '<html>' };
 	sql("SELECT cm_cancel_job($job)");
 	until_over($job);
 	like(outcome($job), qr/^cancelled\|cancelled/, 'kill: the job is cancelled');
