@@ -173,11 +173,10 @@ sub events
 	$fake{events}->emit(%{ event('die', sprintf('%064x', $_), %labels, 'container-manager.job' => "$_") }) for 1 .. 50;
 	$fake{events}->emit(%{ event('die', 'x' x 64, %labels) });
 	$fake{events}->emit(%{ event('die', $id, %labels, 'container-manager.job' => '99999999999999999999', 'container-manager.attempt' => '-1') });
-	$fake{events}->emit(Type => 7, Action => [], Actor => 'x');
 	becomes('events', qr/^healthy\|$/, 'events twice, of nobody and of no form');
 	is(sql("SELECT status FROM cm_jobs WHERE id = $job"), 'running', 'the job runs on');
 
-	my $junk = "\xff\xfe\0{\"Type\n" . '{"Type":"container"' . "\n\n\n[]\nnull\n";
+	my $junk = "\xff\xfe\0{\"Type\n" . '{"Type":"container"' . "\n\n\n[]\nnull\n" . '{"Type":7,"Action":[],"Actor":"x"}' . "\n";
 	stream([ unpack('H*', $junk), '', 1 ], [ '', 'x' x 1000, 3000 ], [ '', "\n{\"Type\":", 1 ]);
 	is(sql("SELECT status FROM cm_jobs WHERE id = $job"), 'running', 'junk: the job runs on');
 	$fake{events}->end_container($id, 4);
