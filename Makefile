@@ -34,7 +34,7 @@ REGRESS_OPTS = --inputdir=$(here)/test
 
 # These need no server headers (two of them install what is missing), so a
 # machine without PGXS can make them.
-script_targets := lint format demo check-all bench dist
+script_targets := lint format demo check-all bench leaks dist
 ifneq ($(filter-out $(script_targets),$(or $(MAKECMDGOALS),all)),)
 
 ifneq ($(shell pkg-config --exists libcurl && echo yes),yes)
@@ -75,7 +75,7 @@ $(DATA_built): $(SQL_PARTS) $(here)/container_manager.control $(here)/Makefile |
 	cat $(SQL_PARTS) > $@.tmp
 	mv $@.tmp $@
 
-$(CURDIR)/src $(CURDIR)/sql $(CURDIR)/build/unit:
+$(CURDIR)/src $(CURDIR)/sql $(CURDIR)/build/unit $(CURDIR)/build/fuzz:
 	mkdir -p $@
 
 # Unit tests: each test/unit/test_*.c with all of floor 0 (see test/lint/floors.txt),
@@ -100,15 +100,42 @@ unit-programs: $(UNIT_TESTS)
 unit: unit-programs
 	prove $(UNIT_TESTS)
 
+# Fuzzing: each test/fuzz/fuzz_*.c with libFuzzer (clang).  Those that need the
+# JSON parser have the server's own from libpgcommon, and server.c for the rest.
+FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang) clang)
+FUZZ_CFLAGS ?= -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-ignored-attributes -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+FUZZ_FLOOR0 := $(addprefix build/fuzz/,endpoint image_ref logstream policy)
+FUZZ_SERVER := $(addprefix build/fuzz/,engine json)
+FUZZ_SERVER_SRCS := $(here)/test/fuzz/server.c $(addprefix $(here)/src/,docker_json.c \
+	$(notdir $(filter-out %/engine_body.c,$(wildcard $(here)/src/engine*.c))))
+FUZZ_HEADERS := $(wildcard $(here)/src/*.h $(here)/test/fuzz/*.h)
+
+$(FUZZ_FLOOR0): build/fuzz/%: $(here)/test/fuzz/fuzz_%.c $(FLOOR0) $(FUZZ_HEADERS) | $(CURDIR)/build/fuzz
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -I$(here)/src -o $@ $< $(FLOOR0) -lm
+
+$(FUZZ_SERVER): build/fuzz/%: $(here)/test/fuzz/fuzz_%.c $(FUZZ_SERVER_SRCS) $(FLOOR0) $(FUZZ_HEADERS) | $(CURDIR)/build/fuzz
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -I$(here)/src -I$(shell $(PG_CONFIG) --includedir-server) -o $@ $< \
+		$(FUZZ_SERVER_SRCS) $(FLOOR0) -L$(shell $(PG_CONFIG) --pkglibdir) -L$(shell $(PG_CONFIG) --libdir) \
+		-lpgcommon -lpgport -lm
+
+.PHONY: fuzz fuzz-programs
+fuzz-programs: $(FUZZ_FLOOR0) $(FUZZ_SERVER)
+
+# make fuzz SECONDS=600
+SECONDS ?= 60
+fuzz: fuzz-programs
+	$(here)/test/fuzz/run $(SECONDS)
+
 endif
 
-.PHONY: lint format demo check-all bench dist
+.PHONY: lint format demo check-all bench leaks dist
 
 lint:
 	prove $(here)/test/lint/run
 
 format:
-	clang-format -i $(here)/src/*.[ch] $(wildcard $(here)/test/unit/*.[ch])
+	clang-format -i $(here)/src/*.[ch] $(wildcard $(here)/test/unit/*.[ch] $(here)/test/fuzz/*.[ch])
 
 demo:
 	$(here)/test/demo
@@ -119,6 +146,10 @@ check-all:
 # One script at a time: they measure.
 bench:
 	CM_TEST_JOBS=1 $(here)/test/check-all test/bench/*.pl
+
+# The long form of a test: some minutes.
+leaks:
+	CM_LEAK_JOBS=20000 CM_TEST_VERBOSE=1 $(here)/test/check-all test/t/093_leaks.pl
 
 dist:
 	git -C $(here) archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ \

@@ -11,6 +11,10 @@
  */
 #include "postgres.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
@@ -193,6 +197,18 @@ take_turn(uint32 wake_flags)
 	return next_ms;
 }
 
+/*
+ * In builds with a sanitizer: what was malloc'ed and cannot be reached any more,
+ * now that all of ours is freed, was forgotten.  Says nothing where nothing was.
+ */
+static void
+report_leaks(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	(void) __lsan_do_recoverable_leak_check();
+#endif
+}
+
 static CmExecutorEnd
 end_executor(WaitEventSet *set)
 {
@@ -207,6 +223,7 @@ end_executor(WaitEventSet *set)
 	cm_hosts_free_all();
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(cm_ex.context);
+	report_leaks();
 	return end;
 }
 

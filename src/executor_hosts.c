@@ -26,12 +26,20 @@
 #define ASK_TIMEOUT_MS 10000
 #define RETRY_BASE_MS 250
 #define RETRY_MAX_MS 15000
+/* One that was ready for so long is tried at once when it is lost; one that
+ * comes and goes is tried less and less often. */
+#define STEADY_MS 5000
 /* The second list follows soon: the event stream may have begun a bit late. */
 #define SECOND_LIST_MS 1000
 /* A container that nobody claims stays this long before it is removed. */
 #define STRAY_GRACE_MS 60000
 /* Between two requests to remove one. */
 #define STRAY_RETRY_MS 30000
+/* What is beyond is dealt with after later lists. */
+#define MAX_STRAYS 10000	  /* kept of one host */
+#define MAX_REMOVALS 64		  /* of such under way on one host */
+#define MORE_REMOVALS_MS 1000 /* then they are listed anew */
+#define MAX_STRAY_WARNINGS 10 /* after one list */
 #define PULL_STALL_MS 300000
 
 static void begin_connecting(CmExecHost *host);
@@ -57,6 +65,17 @@ cm_hosts_find(int id)
 static void note_state(CmExecHost *host, const char *error, const char *hint);
 static void tell_tasks_host_lost(CmExecHost *host);
 
+/* A host lives as long as the executor, and is renamed by whoever may. */
+static void
+replace_text(CmExecHost *host, char **text, const char *with)
+{
+	char *before = *text;
+
+	*text = MemoryContextStrdup(host->context, with);
+	if (before != NULL)
+		pfree(before);
+}
+
 static void
 set_engine(CmExecHost *host, const char *connection_string)
 {
@@ -67,7 +86,7 @@ set_engine(CmExecHost *host, const char *connection_string)
 	host->engine.http = cm_ex.http;
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
-	host->connection_string = MemoryContextStrdup(host->context, connection_string);
+	replace_text(host, &host->connection_string, connection_string);
 	host->is_addressed = cm_endpoint_parse(connection_string, &host->engine.endpoint, error,
 										   sizeof(error), hint, sizeof(hint));
 	/* The table's trigger refuses such, but triggers can be turned off. */
@@ -111,7 +130,7 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->weight = row->weight;
 	host->auto_pull_images = row->auto_pull_images;
 	if (strcmp(host->name, row->name) != 0)
-		host->name = MemoryContextStrdup(host->context, row->name);
+		replace_text(host, &host->name, row->name);
 	if (strcmp(host->connection_string, row->connection_string) == 0)
 		return;
 	drop_requests(host);
@@ -241,10 +260,18 @@ tell_tasks_host_lost(CmExecHost *host)
 	}
 }
 
-/* Closes everything; the next try is made at once the first time. */
+static bool
+was_steady(const CmExecHost *host)
+{
+	return host->phase == CM_HOST_READY && cm_ex.now_ms - host->ready_since_ms >= STEADY_MS;
+}
+
+/* Closes everything; the next try is made after a pause. */
 static void
 lose_host(CmExecHost *host, const char *error, const char *hint)
 {
+	if (was_steady(host))
+		host->failures = 0;
 	drop_requests(host);
 	note_state(host, error, hint);
 	if (host->away_since == 0)
@@ -279,7 +306,7 @@ become_ready(CmExecHost *host)
 	bool was_away = host->away_since != 0;
 
 	host->phase = CM_HOST_READY;
-	host->failures = 0;
+	host->ready_since_ms = cm_ex.now_ms;
 	note_state(host, "", "");
 	if (was_away)
 		ereport(LOG, (errmsg("container_manager: host \"%s\" answers again", host->name)));
@@ -316,14 +343,14 @@ note_events_ended(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
 	CmFault fault;
-	bool was_ready = host->phase == CM_HOST_READY;
+	bool is_steady = was_steady(host);
 
 	host->events = NULL;
 	if (cm_engine_read_stream_end(request, &fault))
 		strlcpy(fault.message, "the engine closed the event stream", sizeof(fault.message));
 	cm_http_finish(request);
 	lose_host(host, fault.message, "");
-	if (was_ready)
+	if (is_steady)
 		host->next_ms = cm_ex.now_ms;
 }
 
@@ -387,60 +414,137 @@ begin_connecting(CmExecHost *host)
 
 /* --- lists --- */
 
-static CmStray *
-find_stray(CmStray *strays, int n, const char *id)
+static int
+compare_listed(const void *a, const void *b)
 {
-	for (int i = 0; i < n; i++)
-		if (strcmp(strays[i].id, id) == 0)
-			return &strays[i];
-	return NULL;
+	const CmContainerLabels *left = &((const CmListed *) a)->labels;
+	const CmContainerLabels *right = &((const CmListed *) b)->labels;
+
+	if (left->job_id != right->job_id)
+		return left->job_id < right->job_id ? -1 : 1;
+	return left->attempt < right->attempt ? -1 : left->attempt > right->attempt;
 }
 
 /*
- * Keeps what no task claims, with how long it has been so.  malloc'ed, since
- * its size changes with every list.
+ * Leaves out what does not bear our epoch and brings the rest into an order in
+ * which it can be searched: a list may be long, and its length is the engine's
+ * choice.
+ */
+static int
+sort_listed(CmListed *listed, int n)
+{
+	int n_ours = 0;
+
+	for (int i = 0; i < n; i++)
+		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) == 0)
+			listed[n_ours++] = listed[i];
+	qsort(listed, n_ours, sizeof(CmListed), compare_listed);
+	return n_ours;
+}
+
+/* Of the task's job and attempt: the first of *count, or NULL. */
+static CmListed *
+find_listed(CmListed *listed, int n, const CmTask *task, int *count)
+{
+	CmListed wanted = {.labels = {.job_id = task->spec.job_id, .attempt = task->spec.attempt}};
+	int low = 0;
+	int high = n;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+
+		if (compare_listed(&listed[middle], &wanted) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*count = 0;
+	while (low + *count < n && compare_listed(&listed[low + *count], &wanted) == 0)
+		(*count)++;
+	return *count > 0 ? &listed[low] : NULL;
+}
+
+/* The one that the task knows, if it is among them. */
+static const CmListed *
+choose_listed(CmListed *listed, int n, const CmTask *task)
+{
+	int count;
+	const CmListed *first = find_listed(listed, n, task, &count);
+
+	for (int i = 0; i < count; i++)
+		if (strcmp(first[i].id, task->container_id) == 0)
+			return &first[i];
+	return first;
+}
+
+static bool *
+mark_claimed(CmListed *listed, int n)
+{
+	bool *is_claimed = palloc0(Max(n, 1));
+	dlist_iter iter;
+
+	dlist_foreach (iter, &cm_ex.tasks)
+	{
+		int count;
+		const CmListed *first =
+			find_listed(listed, n, dlist_container(CmTask, node, iter.cur), &count);
+
+		if (first != NULL)
+			memset(is_claimed + (first - listed), true, count);
+	}
+	return is_claimed;
+}
+
+static int
+compare_strays(const void *a, const void *b)
+{
+	return strcmp(((const CmStray *) a)->id, ((const CmStray *) b)->id);
+}
+
+static CmStray
+make_stray(const CmExecHost *host, const CmListed *listed)
+{
+	CmStray stray = {.job_id = listed->labels.job_id,
+					 .attempt = listed->labels.attempt,
+					 .is_running = listed->state == CM_RUN_RUNNING,
+					 .seen_since_ms = cm_ex.now_ms};
+	const CmStray *before = NULL;
+
+	strlcpy(stray.id, listed->id, sizeof(stray.id));
+	if (host->n_strays > 0)
+		before = bsearch(&stray, host->strays, host->n_strays, sizeof(CmStray), compare_strays);
+	if (before != NULL)
+	{
+		stray.is_known = before->is_known;
+		stray.seen_since_ms = before->seen_since_ms;
+		stray.removed_ms = before->removed_ms;
+	}
+	return stray;
+}
+
+/*
+ * Keeps what no task claims, with how long it has been so, in the order of the
+ * ids.  malloc'ed, since its size changes with every list.
  */
 static void
-keep_strays(CmExecHost *host, const CmListed *listed, int n)
+keep_strays(CmExecHost *host, CmListed *listed, int n)
 {
-	CmStray *kept = n > 0 ? malloc(sizeof(CmStray) * n) : NULL;
+	CmStray *kept = n > 0 ? malloc(sizeof(CmStray) * Min(n, MAX_STRAYS)) : NULL;
+	const bool *is_claimed = mark_claimed(listed, n);
 	int n_kept = 0;
 
-	for (int i = 0; kept != NULL && i < n; i++)
-	{
-		CmStray *before;
-
-		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0 ||
-			cm_task_find(listed[i].labels.job_id, listed[i].labels.attempt) != NULL)
-			continue;
-		before = find_stray(host->strays, host->n_strays, listed[i].id);
-		memset(&kept[n_kept], 0, sizeof(CmStray));
-		strlcpy(kept[n_kept].id, listed[i].id, sizeof(kept[n_kept].id));
-		kept[n_kept].job_id = listed[i].labels.job_id;
-		kept[n_kept].attempt = listed[i].labels.attempt;
-		kept[n_kept].is_running = listed[i].state == CM_RUN_RUNNING;
-		kept[n_kept].is_known = before != NULL && before->is_known;
-		kept[n_kept].seen_since_ms = before ? before->seen_since_ms : cm_ex.now_ms;
-		kept[n_kept].removed_ms = before ? before->removed_ms : 0;
-		n_kept++;
-	}
+	for (int i = 0; kept != NULL && i < n && n_kept < MAX_STRAYS; i++)
+		if (!is_claimed[i])
+			kept[n_kept++] = make_stray(host, &listed[i]);
+	if (n_kept > 1)
+		qsort(kept, n_kept, sizeof(CmStray), compare_strays);
 	free(host->strays);
 	host->strays = kept;
 	host->n_strays = n_kept;
 	host->strays_are_new = true;
 	if (n_kept > 0)
 		cm_ex.db_wanted = true;
-}
-
-static const CmListed *
-find_listed(const CmListed *listed, int n, const CmTask *task)
-{
-	for (int i = 0; i < n; i++)
-		if (listed[i].labels.job_id == task->spec.job_id &&
-			listed[i].labels.attempt == task->spec.attempt &&
-			strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) == 0)
-			return &listed[i];
-	return NULL;
 }
 
 static void
@@ -462,13 +566,14 @@ note_list(CmHttpRequest *request, void *arg)
 	host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
 	if (host->phase != CM_HOST_READY)
 		become_ready(host);
+	n = sort_listed(listed, n);
 	keep_strays(host, listed, n);
 	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
 		CmTask *task = dlist_container(CmTask, node, iter.cur);
 
 		if (task->host == host)
-			cm_task_note_listed(task, find_listed(listed, n, task));
+			cm_task_note_listed(task, choose_listed(listed, n, task));
 	}
 }
 
@@ -687,33 +792,60 @@ cm_hosts_tick(void)
 static void
 note_stray_removed(CmHttpRequest *request, void *arg)
 {
+	CmExecHost *host = cm_hosts_find(DatumGetInt32(PointerGetDatum(arg)));
 	CmFault fault;
 
 	if (!cm_engine_read_remove(request, &fault))
 		ereport(LOG, (errmsg("container_manager: could not remove a leftover container: %s",
 							 fault.message)));
 	cm_http_finish(request);
+	if (host == NULL || --host->n_removing > 0 || !host->has_more_strays)
+		return;
+	host->has_more_strays = false;
+	if (host->phase == CM_HOST_READY)
+		host->next_ms = Min(host->next_ms, cm_ex.now_ms + MORE_REMOVALS_MS);
 }
 
-/* Removals take their time: lists that come meanwhile do not ask again. */
+/*
+ * Removals take their time: lists that come meanwhile do not ask again.  The
+ * host may be dropped before the answer.
+ */
 static void
 remove_stray(CmExecHost *host, CmStray *stray)
 {
 	if (stray->removed_ms != 0 && cm_ex.now_ms - stray->removed_ms < STRAY_RETRY_MS)
 		return;
+	if (host->n_removing >= MAX_REMOVALS)
+	{
+		host->has_more_strays = true;
+		return;
+	}
 	stray->removed_ms = cm_ex.now_ms;
 	ereport(
 		LOG,
 		(errmsg(
 			"container_manager: removing leftover container of job %lld, attempt %d, on host \"%s\"",
 			(long long) stray->job_id, stray->attempt, host->name)));
-	cm_engine_begin_remove(&host->engine, stray->id, stray->is_running, note_stray_removed, host);
+	host->n_removing++;
+	cm_engine_begin_remove(&host->engine, stray->id, stray->is_running, note_stray_removed,
+						   DatumGetPointer(Int32GetDatum(host->id)));
 	cm_ex.counters.http_requests++;
+}
+
+static void
+warn_of_stray(const CmExecHost *host, const CmStray *stray)
+{
+	ereport(WARNING,
+			(errmsg("container of an unknown job %lld runs on host \"%s\"",
+					(long long) stray->job_id, host->name),
+			 errdetail("Container %s bears this database's epoch, but there is no such job.",
+					   stray->id),
+			 errhint("Stop it by hand when it is not wanted; it is then removed.")));
 }
 
 /* attempt: as cm_store_look_up_jobs() tells it. */
 static void
-judge_stray(CmExecHost *host, CmStray *stray, int attempt)
+judge_stray(CmExecHost *host, CmStray *stray, int attempt, int *n_warnings)
 {
 	if (attempt == 0 || attempt > stray->attempt)
 	{
@@ -724,14 +856,8 @@ judge_stray(CmExecHost *host, CmStray *stray, int attempt)
 		return; /* of a job under way: its task will see it */
 	if (stray->is_running)
 	{
-		if (!stray->is_known)
-			ereport(
-				WARNING,
-				(errmsg("container of an unknown job %lld runs on host \"%s\"",
-						(long long) stray->job_id, host->name),
-				 errdetail("Container %s bears this database's epoch, but there is no such job.",
-						   stray->id),
-				 errhint("Stop it by hand when it is not wanted; it is then removed.")));
+		if (!stray->is_known && (*n_warnings)++ < MAX_STRAY_WARNINGS)
+			warn_of_stray(host, stray);
 		stray->is_known = true;
 		return;
 	}
@@ -742,8 +868,13 @@ judge_stray(CmExecHost *host, CmStray *stray, int attempt)
 void
 cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 {
+	int n_warnings = 0;
+
 	for (int i = 0; i < host->n_strays; i++)
-		judge_stray(host, &host->strays[i], attempts[i]);
+		judge_stray(host, &host->strays[i], attempts[i], &n_warnings);
+	if (n_warnings > MAX_STRAY_WARNINGS)
+		ereport(WARNING, (errmsg("%d containers of unknown jobs run on host \"%s\"", n_warnings,
+								 host->name)));
 	host->strays_are_new = false;
 }
 
@@ -786,7 +917,7 @@ note_purge_list(CmHttpRequest *request, void *arg)
 	host->phase = CM_HOST_AWAY;
 	host->is_purged = cm_engine_read_list(request, &listed, &n, &fault);
 	cm_http_finish(request);
-	for (int i = 0; host->is_purged && i < n; i++)
+	for (int i = 0; host->is_purged && i < n && host->n_starting < MAX_REMOVALS; i++)
 	{
 		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0)
 			continue;

@@ -94,6 +94,7 @@ typedef struct CmExecHost
 	CmHttpRequest *events;
 	int64 list_begun_ms;
 	int64 next_ms; /* next try, or next list */
+	int64 ready_since_ms;
 	int failures;
 	int connection;			/* counts connections lost */
 	TimestampTz away_since; /* 0: it is there */
@@ -110,8 +111,10 @@ typedef struct CmExecHost
 	dlist_head pulls;
 	CmStray *strays;
 	int n_strays;
-	bool strays_are_new; /* not looked up since the last list */
-	bool is_purged;		 /* nothing of ours was left at the last look */
+	bool strays_are_new;  /* not looked up since the last list */
+	int n_removing;		  /* of them, under way */
+	bool has_more_strays; /* to be removed when these are */
+	bool is_purged;		  /* nothing of ours was left at the last look */
 } CmExecHost;
 
 /* --- tasks --- */

@@ -41,6 +41,7 @@ StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION, "libcurl 7.85 or newer
 #define MAX_IDLE_CONNECTIONS 16L /* descriptors cost the engine, too */
 #define MIN_BODY_BYTES 4096		 /* first size of a buffer */
 #define KEPT_BODY_BYTES 65536	 /* a stream's empty buffer above it is freed */
+#define MAX_POOL_MB 128			 /* of one engine's replies, streams aside */
 #define MAX_HEADER_BYTES 65536	 /* of one reply, interim ones included */
 #define MAX_HEADERS 32			 /* kept for cm_http_header */
 #define MAX_HEADER_LINE_BYTES 256
@@ -64,6 +65,15 @@ typedef struct SocketWatch
 	int64 muted_until_ms; /* 0: not muted */
 } SocketWatch;
 
+/* Requests to one engine, for as long as there are any. */
+typedef struct Pool
+{
+	dlist_node node;
+	int n_requests;
+	size_t n_bytes; /* of replies that are no streams */
+	char name[FLEXIBLE_ARRAY_MEMBER];
+} Pool;
+
 struct CmHttp
 {
 	CURLM *multi; /* NULL: could not be rebuilt after an error */
@@ -81,6 +91,7 @@ struct CmHttp
 	uint64 n_progress; /* counts libcurl's callbacks */
 	bool has_resolver; /* libcurl may start threads */
 
+	dlist_head pools;
 	dlist_head requests; /* all */
 	dlist_head ready;	 /* those whose user is to be called */
 	MemoryContextCallback on_reset;
@@ -91,6 +102,7 @@ typedef enum StopReason
 {
 	STOP_NONE,
 	STOP_TOO_BIG,
+	STOP_POOL_TOO_BIG,
 	STOP_HEADERS,
 	STOP_NO_MEMORY
 } StopReason;
@@ -98,6 +110,7 @@ typedef enum StopReason
 struct CmHttpRequest
 {
 	CmHttp *http;
+	Pool *pool;
 	dlist_node node; /* in requests */
 	dlist_node ready_node;
 	bool is_ready; /* in ready */
@@ -326,6 +339,16 @@ reserve_body(CmHttpRequest *request, size_t n_more)
 }
 
 /*
+ * One engine's replies are bounded together, too: it decides how many of those
+ * to requests that are under way it makes as long as may be.
+ */
+static bool
+is_pool_full(const CmHttpRequest *request, size_t n_more)
+{
+	return request->pool->n_bytes + n_more > (size_t) MAX_POOL_MB * 1024 * 1024;
+}
+
+/*
  * CURLOPT_WRITEFUNCTION; a short count ends the transfer.  A stream is paused
  * only when as much as allowed is unread already, not when this chunk would
  * exceed it: a reader that waits for the rest of a record must get it.
@@ -348,6 +371,11 @@ take_body(char *bytes, size_t size, size_t n_items, void *arg)
 		request->stop = STOP_TOO_BIG;
 		return 0;
 	}
+	if (!request->is_stream && is_pool_full(request, n_bytes))
+	{
+		request->stop = STOP_POOL_TOO_BIG;
+		return 0;
+	}
 	if (!reserve_body(request, n_bytes))
 	{
 		request->stop = STOP_NO_MEMORY;
@@ -355,6 +383,8 @@ take_body(char *bytes, size_t size, size_t n_items, void *arg)
 	}
 	memcpy(request->body + request->start + request->n_unread, bytes, n_bytes);
 	request->n_unread += n_bytes;
+	if (!request->is_stream)
+		request->pool->n_bytes += n_bytes;
 	request->body[request->start + request->n_unread] = '\0';
 	if (request->is_stream)
 		announce_bytes(request);
@@ -670,7 +700,7 @@ classify_sent(const CmHttpRequest *request, CURLcode code, long os_errno)
 		case CURLE_FILESIZE_EXCEEDED:
 			return CM_HTTP_TOO_BIG;
 		case CURLE_WRITE_ERROR:
-			if (request->stop == STOP_TOO_BIG)
+			if (request->stop == STOP_TOO_BIG || request->stop == STOP_POOL_TOO_BIG)
 				return CM_HTTP_TOO_BIG;
 			return request->stop == STOP_HEADERS ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
 		case CURLE_UNSUPPORTED_PROTOCOL:
@@ -745,7 +775,11 @@ describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 										  : describe_curl_code(request, code));
 			break;
 		case CM_HTTP_TOO_BIG:
-			snprintf(text, n_text, "reply is longer than %zu bytes", request->max_body_bytes);
+			if (request->stop == STOP_POOL_TOO_BIG)
+				snprintf(text, n_text, "replies of the engine take more than %d MB together",
+						 MAX_POOL_MB);
+			else
+				snprintf(text, n_text, "reply is longer than %zu bytes", request->max_body_bytes);
 			break;
 		case CM_HTTP_FAILED:
 			snprintf(text, n_text, "request could not be begun: %s",
@@ -1010,15 +1044,57 @@ hand_over(CmHttpRequest *request, const CmHttpCall *call)
 	return code;
 }
 
+/* NULL: out of memory. */
+static Pool *
+enter_pool(CmHttp *http, const char *name)
+{
+	Pool *pool;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &http->pools)
+	{
+		pool = dlist_container(Pool, node, iter.cur);
+		if (strcmp(pool->name, name) == 0)
+		{
+			pool->n_requests++;
+			return pool;
+		}
+	}
+	pool = calloc(1, offsetof(Pool, name) + strlen(name) + 1);
+	if (pool == NULL)
+		return NULL;
+	strcpy(pool->name, name);
+	pool->n_requests = 1;
+	dlist_push_tail(&http->pools, &pool->node);
+	return pool;
+}
+
+static void
+leave_pool(CmHttpRequest *request)
+{
+	Pool *pool = request->pool;
+
+	if (!request->is_stream)
+		pool->n_bytes -= request->n_unread;
+	if (--pool->n_requests > 0)
+		return;
+	dlist_delete(&pool->node);
+	free(pool);
+}
+
 CmHttpRequest *
 cm_http_start(CmHttp *http, const CmHttpCall *call)
 {
 	CmHttpRequest *request = calloc(1, sizeof(CmHttpRequest));
+	Pool *pool = request != NULL ? enter_pool(http, call->pool) : NULL;
 	CURLcode code;
 
-	if (request == NULL)
+	if (pool == NULL)
+		free(request);
+	if (pool == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	request->http = http;
+	request->pool = pool;
 	request->endpoint = *call->endpoint;
 	request->is_stream = call->is_stream;
 	request->timeout_ms = call->timeout_ms;
@@ -1044,6 +1120,7 @@ cm_http_cancel(CmHttpRequest *request)
 	request->outcome = CM_HTTP_CUT; /* if still under way: handle not clean */
 	detach_easy(request);
 	drop_headers(request);
+	leave_pool(request);
 	free(request->body);
 	free(request);
 }
@@ -1209,6 +1286,7 @@ cm_http_new(MemoryContext context)
 	http = MemoryContextAllocZero(context, sizeof(CmHttp));
 	http->epoll_fd = -1;
 	http->deadline_ms = -1;
+	dlist_init(&http->pools);
 	dlist_init(&http->requests);
 	dlist_init(&http->ready);
 	http->on_reset.func = free_http;

@@ -12,6 +12,7 @@
  * A request is torn down by cm_http_finish() or cm_http_cancel(), exactly
  * once.  Replies are bounded: a plain request fails with CM_HTTP_TOO_BIG
  * beyond max_body_bytes; a stream is paused while max_body_bytes are unread.
+ * Plain requests of one pool that take more than 128 MB together fail likewise.
  */
 #ifndef CM_HTTP_H
 #define CM_HTTP_H

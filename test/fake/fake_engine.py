@@ -53,6 +53,9 @@ Faults
     "redirect"              302 to that address
     "pieces"                a body of [hex, text, times] each (times 0: for ever),
                             chunked; then it ends, or stays open with "then": "hang"
+    "raw"                   likewise, but with no HTTP around it; it is closed then
+    "strays"                a list of that many containers of unknown jobs that run,
+                            with the epoch that was asked for; "first_job": their jobs
 """
 
 import argparse
@@ -1125,7 +1128,8 @@ class Faulty:
         self.fault = fault
 
     # Faults that replace the answer need not carry the request out first.
-    REPLACING = ("status", "hang", "close_after_request", "garbage", "endless_headers", "huge_body", "redirect", "pieces")
+    REPLACING = ("status", "hang", "close_after_request", "garbage", "endless_headers", "huge_body", "redirect", "pieces",
+                 "raw", "strays")
 
     async def run(self):
         fault, connection = self.fault, self.connection
@@ -1156,7 +1160,12 @@ class Faulty:
         elif fault.get("huge_body"):
             await self.huge_body(int(fault["huge_body"]))
         elif "pieces" in fault:
-            await self.pieces(fault["pieces"], fault.get("then"))
+            connection.begin_stream(200)
+            await self.pieces(fault["pieces"], fault.get("then"), connection.chunk, connection.end_stream)
+        elif "raw" in fault:
+            await self.pieces(fault["raw"], fault.get("then"), transport.write, transport.close)
+        elif "strays" in fault:
+            connection.answer(200, self.strays(fault["strays"], fault.get("first_job", 10**9)))
         elif fault.get("redirect"):
             head = connection.head(302, {"Location": fault["redirect"], "Content-Length": 0})
             transport.write(head)
@@ -1215,16 +1224,23 @@ class Faulty:
             transport.write(b"X-Header-%d: %s\r\n" % (number, b"x" * 1000))
             await asyncio.sleep(0.0001)
 
-    async def pieces(self, pieces, then):
-        connection, transport = self.connection, self.connection.transport
-        connection.begin_stream(200)
+    def strays(self, count, first_job):
+        wanted = [entry.partition("=")[::2] for entry in read_filters(self.request.query)["label"]]
+        labels = {"container-manager.version": "1", "container-manager.attempt": "1", **dict(wanted)}
+        return [
+            {"Id": "%064x" % n, "State": "running", "Labels": {**labels, "container-manager.job": str(first_job + n)}}
+            for n in range(count)
+        ]
+
+    async def pieces(self, pieces, then, write, end):
+        transport = self.connection.transport
         for start, text, times in pieces:
             piece = bytes.fromhex(start) + text.encode()
             left = times or 1 << 62
             while left > 0 and not transport.is_closing():
                 at_once = min(left, max(1, 65536 // len(piece)))
                 left -= at_once
-                connection.chunk(piece * at_once)
+                write(piece * at_once)
                 # No more in memory than the client takes.
                 while transport.get_write_buffer_size() > 1 << 20 and not transport.is_closing():
                     await asyncio.sleep(0.001)
@@ -1232,7 +1248,7 @@ class Faulty:
         if then == "hang":
             await asyncio.Event().wait()
         if not transport.is_closing():
-            connection.end_stream()
+            end()
 
     async def huge_body(self, size):
         transport = self.connection.transport

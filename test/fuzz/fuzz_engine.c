@@ -1,0 +1,240 @@
+/*
+ * fuzz_engine.c
+ *		What an engine answers: each reader takes anything, and what it then says
+ *		is of the form that the rest relies upon.
+ *
+ * The first byte chooses the reader, the rest is the reply:
+ *		V version, I info, C create, N inspect, L list, E events, P pull,
+ *		R refusal (its status is the next byte's).
+ */
+#include "postgres.h"
+
+#include "chars.h"
+#include "engine_internal.h"
+#include "fuzz.h"
+#include "mb/pg_wchar.h"
+#include "server.h"
+
+#define MAX_EVENTS 256
+
+static bool
+is_plain_line(const char *text)
+{
+	return pg_encoding_verifymbstr(PG_UTF8, text, (int) strlen(text)) == (int) strlen(text) &&
+		   !cm_chars_has_control(text);
+}
+
+static void
+check_fault(bool is_good, const CmFault *fault)
+{
+	REQUIRE(is_good == (fault->kind == CM_FAULT_NONE));
+	REQUIRE(is_plain_line(fault->message) && is_good == (fault->message[0] == '\0'));
+}
+
+static void
+check_id(const char *id)
+{
+	REQUIRE(strlen(id) == CM_CONTAINER_ID_LEN && cm_engine_is_id(id));
+}
+
+static void
+check_labels(const CmContainerLabels *labels)
+{
+	REQUIRE(labels->job_id >= 0 && labels->attempt >= 0 && labels->incarnation >= 0);
+	REQUIRE((labels->job_id == 0) == (labels->attempt == 0));
+	REQUIRE(strnlen(labels->epoch, sizeof(labels->epoch)) < sizeof(labels->epoch));
+	REQUIRE(labels->spec_hash[0] == '\0' || cm_engine_is_id(labels->spec_hash));
+}
+
+/* ---- the readers of whole replies ---- */
+
+static void
+check_version(CmHttpRequest *request)
+{
+	CmEngine engine = {0};
+	CmVersion version;
+	CmFault fault;
+	bool is_good = cm_engine_read_version(request, &engine, &version, &fault);
+
+	check_fault(is_good, &fault);
+	REQUIRE(is_plain_line(version.engine_version));
+	REQUIRE(is_good == (engine.api_minor != 0));
+	REQUIRE(!is_good || (engine.api_minor >= CM_API_FLOOR && engine.api_minor <= CM_API_CEILING));
+}
+
+static void
+check_info(CmHttpRequest *request)
+{
+	CmEngineInfo info;
+	CmFault fault;
+	bool is_good = cm_engine_read_info(request, &info, &fault);
+
+	check_fault(is_good, &fault);
+	REQUIRE(info.cpus >= 0 && info.memory_bytes >= 0 && is_good == (info.json != NULL));
+	REQUIRE(!is_good || strlen(info.json) == info.n_json);
+}
+
+static void
+check_create(CmHttpRequest *request)
+{
+	char id[CM_CONTAINER_ID_LEN + 1];
+	CmFault fault;
+	bool is_good = cm_engine_read_create(request, id, &fault);
+
+	check_fault(is_good, &fault);
+	if (is_good)
+		check_id(id);
+}
+
+static void
+check_inspect(CmHttpRequest *request)
+{
+	CmInspect inspect;
+	CmFault fault;
+	const char *error;
+	const CmJson *record;
+	bool is_good = cm_engine_read_inspect(request, &inspect, &fault);
+
+	check_fault(is_good, &fault);
+	if (!is_good)
+		return;
+	check_id(inspect.id);
+	check_labels(&inspect.labels);
+	REQUIRE(is_plain_line(inspect.error) && inspect.run_ms >= 0);
+	REQUIRE(inspect.state != CM_RUN_EXITED || inspect.started_at != NULL);
+	record = cm_json_parse(inspect.record, strlen(inspect.record), &error);
+	REQUIRE(record != NULL && record->kind == CM_JSON_OBJECT);
+	REQUIRE(strlen(inspect.record) < 64 * 1024);
+	REQUIRE(cm_json_path(record, "Config", "Env") == NULL);
+}
+
+static void
+check_list(CmHttpRequest *request)
+{
+	CmListed *listed;
+	CmFault fault;
+	int n;
+	bool is_good = cm_engine_read_list(request, &listed, &n, &fault);
+
+	check_fault(is_good, &fault);
+	for (int i = 0; i < n; i++)
+	{
+		check_id(listed[i].id);
+		check_labels(&listed[i].labels);
+		REQUIRE(listed[i].labels.job_id > 0);
+	}
+}
+
+static void
+check_refusal(const char *bytes, size_t n_bytes)
+{
+	int status = n_bytes > 0 ? 300 + (unsigned char) bytes[0] : 500;
+	CmHttpRequest *request = fuzz_reply_new(status, bytes + (n_bytes > 0), n_bytes - (n_bytes > 0));
+	CmFault fault;
+
+	REQUIRE(!cm_engine_check_reply(request, &fault));
+	check_fault(false, &fault);
+	REQUIRE(fault.kind == CM_FAULT_REFUSED && fault.http_status == status);
+	fuzz_reply_free(request);
+}
+
+/* ---- streams ---- */
+
+static int
+take_events(CmHttpRequest *request, CmEvent *events, int n)
+{
+	CmEvent event;
+
+	while (cm_engine_next_event(request, &event))
+	{
+		check_id(event.container_id);
+		REQUIRE(event.job_id >= 0 && event.attempt >= 0 && is_plain_line(event.signal_name));
+		if (n < MAX_EVENTS)
+			events[n++] = event;
+	}
+	return n;
+}
+
+/* In one piece, and in two. */
+static void
+check_events(const char *bytes, size_t n_bytes)
+{
+	static CmEvent events[2][MAX_EVENTS];
+	size_t n_first = n_bytes > 0 ? (unsigned char) bytes[n_bytes - 1] * n_bytes / 256 : 0;
+	CmHttpRequest *request = fuzz_reply_new(200, bytes, n_bytes);
+	int n_whole = take_events(request, events[0], 0);
+	size_t n_left;
+	const char *left = cm_http_body(request, &n_left);
+	int n;
+
+	REQUIRE(memchr(left, '\n', n_left) == NULL);
+	fuzz_reply_free(request);
+	request = fuzz_reply_new(200, bytes, n_first);
+	n = take_events(request, events[1], 0);
+	fuzz_reply_feed(request, bytes + n_first, n_bytes - n_first);
+	n = take_events(request, events[1], n);
+	fuzz_reply_free(request);
+	REQUIRE(n == n_whole);
+	for (int i = 0; i < n; i++)
+	{
+		const CmEvent *a = &events[0][i];
+		const CmEvent *b = &events[1][i];
+
+		REQUIRE(a->kind == b->kind && a->job_id == b->job_id && a->attempt == b->attempt);
+		REQUIRE(strcmp(a->container_id, b->container_id) == 0);
+		REQUIRE(strcmp(a->signal_name, b->signal_name) == 0);
+	}
+}
+
+static void
+check_pull(const char *bytes, size_t n_bytes)
+{
+	static CmPull pull;
+	CmHttpRequest *request = fuzz_reply_new(200, bytes, n_bytes);
+
+	memset(&pull, 0, sizeof(pull));
+	cm_engine_read_pull_progress(request, &pull);
+	REQUIRE(is_plain_line(pull.error) && is_plain_line(pull.progress) && pull.progress[0] != '\0');
+	REQUIRE(pull.n_layers >= 0 && pull.n_layers <= CM_PULL_MAX_LAYERS);
+	for (int i = 0; i < pull.n_layers; i++)
+		REQUIRE(pull.layers[i].current_bytes >= 0 &&
+				pull.layers[i].current_bytes <= pull.layers[i].total_bytes);
+	fuzz_reply_free(request);
+}
+
+static void
+check_whole(char reader, const char *bytes, size_t n_bytes)
+{
+	CmHttpRequest *request = fuzz_reply_new(200, bytes, n_bytes);
+
+	if (reader == 'V')
+		check_version(request);
+	else if (reader == 'I')
+		check_info(request);
+	else if (reader == 'C')
+		check_create(request);
+	else if (reader == 'N')
+		check_inspect(request);
+	else if (reader == 'L')
+		check_list(request);
+	fuzz_reply_free(request);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+{
+	const char *bytes = (const char *) data;
+
+	fuzz_reset_memory();
+	if (n_bytes == 0)
+		return 0;
+	if (bytes[0] == 'R')
+		check_refusal(bytes + 1, n_bytes - 1);
+	else if (bytes[0] == 'E')
+		check_events(bytes + 1, n_bytes - 1);
+	else if (bytes[0] == 'P')
+		check_pull(bytes + 1, n_bytes - 1);
+	else
+		check_whole(bytes[0], bytes + 1, n_bytes - 1);
+	return 0;
+}
