@@ -45,7 +45,7 @@ sub new
 		$self->{proxies}{$host} = CM::Proxy->start($engine, seed => $option{seed} // 1, log => $self->{proxy_log}{$host});
 	}
 	$self->{node} = CM::Cluster->new_with_extension(
-		'ledger',
+		$option{name} // 'ledger',
 		'container_manager.heartbeat_interval' => '1s',
 		'container_manager.poll_interval' => '1s',
 		'container_manager.stop_grace' => '2s');

@@ -63,7 +63,7 @@ sub met
 sub attempt_met
 {
 	my ($self, $attempt, $kinds) = @_;
-	return $self->met($kinds, $attempt->{host}, $attempt->{claimed_s} // $attempt->{completed_s}, $attempt->{completed_s});
+	return $self->met($kinds, $attempt->{host}, $attempt->{begun_s} // $attempt->{claimed_s} // $attempt->{completed_s}, $attempt->{completed_s});
 }
 
 # ------------------------------------------------------- reading
@@ -90,8 +90,13 @@ sub load
 		$self->violation(undef, "attempt of no job: $attempt->{job_id}"), next unless $job;
 		push @{ $job->{attempts} }, $attempt;
 	}
-	$self->{events} = [ $ledger->rows('SELECT * FROM cm_job_events ORDER BY seq') ];
+	$self->{events} = [ $ledger->rows('SELECT *, extract(epoch from at) AS at_s FROM cm_job_events ORDER BY seq') ];
 	push @{ $self->{events_of}{ $_->{job_id} } }, $_ for @{ $self->{events} };
+	for my $attempt (map { @{ $_->{attempts} // [] } } @{ $self->{rows} })
+	{
+		my ($launch) = grep { $_->{status} eq 'launching' && $_->{attempt} == $attempt->{attempt} } @{ $self->{events_of}{ $attempt->{job_id} } };
+		$attempt->{begun_s} = $launch->{at_s} if $launch;
+	}
 	$self->load_starts;
 	return;
 }

@@ -92,7 +92,7 @@ sub submit_sql
 {
 	my ($job) = @_;
 	my @arguments = ("'busybox:test'", '$command$' . command_of($job) . '$command$', "name => '$job->{token}'",
-		'memory_limit => 32', 'cpu_limit => 0.5', 'networks => ' . one_of(q{'["none"]'}, q{'["none"]'}, q{'["bridge"]'}));
+		'memory_limit => 32', 'cpu_limit => 0.5', 'networks => ' . (rand() < 0.1 ? q{'["bridge"]'} : q{'["none"]'}));
 	push @arguments, "host => '$job->{host}'" if $job->{host};
 	push @arguments, map { defined $job->{$_} ? "$_ => $job->{$_}" : () } qw(timeout_seconds max_wait priority max_attempts retry_on);
 	return 'SELECT cm_submit_job(' . join(', ', @arguments) . ');';
