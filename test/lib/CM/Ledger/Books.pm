@@ -201,13 +201,39 @@ sub check_job
 	$self->violation($job, "attempt $row->{attempt} of $row->{max_attempts}") if $row->{attempt} > $row->{max_attempts};
 	my $numbers = join ' ', map { $_->{attempt} } @attempts;
 	$self->violation($job, "rows of attempts: $numbers, for attempt $row->{attempt}") if $numbers ne join ' ', 1 .. $row->{attempt};
-	for my $column (@attempts ? qw(status failure_reason exit_code container_id logs_incomplete oom_killed host) : ())
+	# Between two attempts it may be cancelled or expire; then it ends as none of them.
+	my @events = @{ $self->{events_of}{ $row->{id} } // [] };
+	my $ended_between = @attempts && @events > 1 && $events[-2]{status} eq 'pending';
+	$self->count('ended between attempts') if $ended_between;
+	$self->count('further attempts') for 2 .. @attempts;
+	$self->check_retries($job, $ended_between);
+	for my $column (@attempts && !$ended_between ? qw(status failure_reason exit_code container_id logs_incomplete oom_killed host) : ())
 	{
 		my ($of_job, $of_attempt) = map { $_->{$column} // 'null' } $row, $attempts[-1];
 		$self->violation($job, "$column is $of_job, and $of_attempt for its last attempt") if $of_job ne $of_attempt;
 	}
 	$self->check_end($job);
 	$self->check_attempt($job, $_) for @attempts;
+	return;
+}
+
+# An attempt is followed by another if its end is listed, unless it was the last.
+sub check_retries
+{
+	my ($self, $job, $ended_between) = @_;
+	my @attempts = @{ $job->{attempts} // [] };
+	for my $i (0 .. $#attempts)
+	{
+		my ($attempt, $is_last) = ($attempts[$i], $i == $#attempts);
+		my $reason = $attempt->{failure_reason} // '';
+		my $on = $job->{retry_on} // "'infrastructure, image_pull'";
+		my $is_listed = $attempt->{status} ne 'completed' && $reason !~ /^(?:cancelled|expired)$/
+		  && ($on =~ /any|\b\Q$reason\E\b/ || ($reason eq 'exit_code' && $on =~ /\b$attempt->{exit_code}\b/));
+		my $says = "attempt $attempt->{attempt} of $job->{row}{max_attempts} ended $reason " . ($attempt->{exit_code} // '');
+		$self->violation($job, "$says, and was tried again") if !$is_last && !$is_listed;
+		$self->violation($job, "$says, and was not tried again")
+		  if $is_last && $is_listed && !$ended_between && $attempt->{attempt} < $job->{row}{max_attempts} && !$self->{ledger}{is_cancelled}{ $job->{token} };
+	}
 	return;
 }
 
@@ -248,6 +274,8 @@ sub check_attempt
 		$self->violation($job, "$says, and printed without having begun") if length "$attempt->{stdout}$attempt->{stderr}";
 		$self->violation($job, "$says, and never ran") if $reason =~ /^(?:completed|timeout|exit_code|oom)$/;
 	}
+	$self->violation($job, "$says, and was claimed only after it was launched")
+	  if ($attempt->{claimed_s} // 0) > ($attempt->{begun_s} // $attempt->{claimed_s} // 0) + 0.5;
 	$self->check_reason($job, $attempt, $says);
 	return unless $is_begun;
 	$self->check_exit($job, $attempt, $start, $says);
@@ -279,8 +307,9 @@ sub check_reason
 	return;
 }
 
-# The exit code is what the program ended with.  An engine that is killed may lose
-# the code; it says 255 then.
+# The exit code is what the program ended with.  An engine that is killed, or whose
+# time to stop is over before it has seen all its containers end, does not know the
+# code when it starts again; it says 255 then.
 sub check_exit
 {
 	my ($self, $job, $attempt, $start, $says) = @_;
@@ -291,7 +320,7 @@ sub check_exit
 		$self->violation($job, "$says, has no exit code") if $reason ne 'infrastructure' && $reason ne 'killed';
 		return;
 	}
-	return if $code == 255 && $self->attempt_met($attempt, 'engine_kill');
+	return if $code == 255 && $self->attempt_met($attempt, 'engine_kill|engine_restart');
 	if (defined $told)
 	{
 		# Between its last word and its end it may still be killed.

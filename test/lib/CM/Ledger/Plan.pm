@@ -49,7 +49,9 @@ my %weight = (
 	failing => 8,
 	timing_out => 3,
 	deaf => 1,
-	expiring => 2);
+	expiring => 2,
+	retried => 7,
+	persistent => 3);
 
 sub one_of { my @choices = @_; return $choices[ int rand @choices ]; }
 sub between { my ($from, $to) = @_; return $from + int rand($to - $from + 1); }
@@ -75,7 +77,15 @@ my %make = (
 	failing => sub { return (lines => between(1, 4), pause => '0.2', code => one_of(1, 2, 3, 7, 42, 75, 100, 126, 127, 254)); },
 	timing_out => sub { return (lines => 1000, pause => '0.2', timeout_seconds => between(1, 2)); },
 	deaf => sub { return (lines => 1000, pause => '0.2', timeout_seconds => 1, is_deaf => 1); },
-	expiring => sub { return (lines => 1, max_wait => one_of("'1 s'", "'2 s'"), priority => 0); });
+	expiring => sub { return (lines => 1, max_wait => one_of("'1 s'", "'2 s'"), priority => 0); },
+	# Whether an attempt is worth another, its container's name tells: half of all are.
+	retried => sub {
+		return (lines => between(1, 30), pause => '0.05', code => one_of(0, 0, 3), at_end => 'case $HOSTNAME in *[0-7]) c=75;; esac;',
+			max_attempts => between(2, 4), retry_on => "'75'", retry_delay => one_of("'100 ms'", "'1 s'"));
+	},
+	persistent => sub {
+		return (lines => between(1, 8), pause => '0.1', code => one_of(1, 9), max_attempts => between(2, 3), retry_on => "'any'", retry_delay => "'200 ms'");
+	});
 
 # The shell text that a job runs.  Every fifth line goes to stderr.
 sub command_of
@@ -94,7 +104,7 @@ sub submit_sql
 	my @arguments = ("'busybox:test'", '$command$' . command_of($job) . '$command$', "name => '$job->{token}'",
 		'memory_limit => 32', 'cpu_limit => 0.5', 'networks => ' . (rand() < 0.1 ? q{'["bridge"]'} : q{'["none"]'}));
 	push @arguments, "host => '$job->{host}'" if $job->{host};
-	push @arguments, map { defined $job->{$_} ? "$_ => $job->{$_}" : () } qw(timeout_seconds max_wait priority max_attempts retry_on);
+	push @arguments, map { defined $job->{$_} ? "$_ => $job->{$_}" : () } qw(timeout_seconds max_wait priority max_attempts retry_on retry_delay);
 	return 'SELECT cm_submit_job(' . join(', ', @arguments) . ');';
 }
 
@@ -108,6 +118,8 @@ sub make_job
 		code => 0,
 		at_end => '',
 		host => one_of(@hosts, @hosts, undef),
+		# Some are tried again after what is nobody's fault.
+		(rand() < 0.25 ? (max_attempts => 3, retry_delay => "'300 ms'") : ()),
 		$make{$kind}->());
 	$job{sql} = submit_sql(\%job);
 	return \%job;
