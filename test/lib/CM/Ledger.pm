@@ -46,6 +46,8 @@ sub new
 	}
 	$self->{node} = CM::Cluster->new_with_extension(
 		$option{name} // 'ledger',
+		# Commits that nobody waits for stay in memory until somebody else's comes.
+		'wal_writer_delay' => '10s',
 		'container_manager.heartbeat_interval' => '1s',
 		'container_manager.poll_interval' => '1s',
 		'container_manager.stop_grace' => '2s');

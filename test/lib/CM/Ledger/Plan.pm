@@ -144,6 +144,16 @@ sub draw_jobs
 	return;
 }
 
+# A crash right after a commit that is not on disk may lose it.
+sub draw_hasty_burst
+{
+	my ($plan, $at) = @_;
+	my @burst = map { make_job($plan->{seed}, @{ $plan->{jobs} } + $_) } 1 .. between(1, 3);
+	push @{ $plan->{jobs} }, @burst;
+	push @{ $plan->{events} }, { at => $at - 0.001, do => 'submit', jobs => \@burst, is_async => 1 };
+	return;
+}
+
 sub draw_faults
 {
 	my ($plan) = @_;
@@ -152,8 +162,10 @@ sub draw_faults
 	{
 		my $kind = draw_weighted(%chances);
 		my (undef, $hosts, $longest) = @{ $fault{$kind} };
+		my $at = 0.5 + rand $plan->{span};
+		draw_hasty_burst($plan, $at) if $kind =~ /kill|stop/ && rand() < 0.5;
 		push @{ $plan->{events} }, {
-			at => 0.5 + rand $plan->{span},
+			at => $at,
 			do => 'fault',
 			kind => $kind,
 			host => $hosts ? one_of(@$hosts) : undef,
