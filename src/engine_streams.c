@@ -164,8 +164,8 @@ void
 cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory)
 {
 	size_t n_bytes;
-	const char *body = cm_http_body(request, &n_bytes);
-	const char *newline = memchr(body, '\n', n_bytes);
+	const char *body;
+	const char *newline;
 	const char *error;
 	CmFault fault;
 	int n = 0;
@@ -174,6 +174,8 @@ cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memor
 	if (!cm_engine_check_reply(request, &fault))
 		return;
 	memory->asked_us = memory->oldest_us = at_us;
+	body = cm_http_body(request, &n_bytes);
+	newline = n_bytes > 0 ? memchr(body, '\n', n_bytes) : NULL;
 	if (newline == NULL)
 		return;
 	memory->oldest_us =
