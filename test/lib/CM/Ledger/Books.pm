@@ -464,7 +464,7 @@ sub check_log
 
 # ------------------------------------------------------- the report
 
-sub since { my ($self, $at) = @_; return defined $at ? sprintf '%.2f', $at - $self->{ledger}{begun} : '-'; }
+sub since { my ($self, $at) = @_; return defined $at ? sprintf '%.2f', $at - $self->{ledger}{round_begun} : '-'; }
 
 # Everything that is known of the jobs that something is wrong with.
 sub report
@@ -472,7 +472,7 @@ sub report
 	my ($self) = @_;
 	return '' unless $self->violations;
 	my $ledger = $self->{ledger};
-	my @text = ("seed $self->{plan}{seed}, violations:", (map { "  $_" } $self->violations), "times are seconds since " . $ledger->{begun} . ', faults:');
+	my @text = ("seed $self->{plan}{seed}, violations:", (map { "  $_" } $self->violations), "times are seconds since " . $ledger->{round_begun} . ', faults:');
 	push @text, map { sprintf '  %s to %s: %s %s', $self->since($_->{from}), $self->since($_->{to}), $_->{kind}, $_->{host} // '' } @{ $ledger->{faults} };
 	my @about = map { $self->{about}{$_} } sort keys %{ $self->{about} };
 	push @text, map { $self->report_job($_) } splice @about, 0, 6;
