@@ -17,7 +17,7 @@ my $begun = time;
 my ($ledger, %faults, %tally, @results);
 for my $seed ($first .. $first + $n_rounds - 1)
 {
-	# Now and then anew, so that a leftover of one round does not spoil all others.
+	# A new server and new engines after a violation, or what is left would spoil all that follows.
 	undef $ledger if @results && @{ $results[-1]{violations} };
 	$ledger //= CM::Ledger->new(seed => $seed, name => "ledger_$seed");
 	my $result = $ledger->round($seed);
