@@ -506,7 +506,7 @@ sub report_job
 	return @text;
 }
 
-sub shorten { my ($text) = @_; return length $text // '' > 200 ? substr($text, 0, 100) . ' ... ' . substr($text, -100) : $text; }
+sub shorten { my ($text) = @_; return length($text // '') > 200 ? substr($text, 0, 100) . ' ... ' . substr($text, -100) : $text; }
 
 sub file_lines
 {
