@@ -34,7 +34,7 @@ REGRESS_OPTS = --inputdir=$(here)/test
 
 # These need no server headers (two of them install what is missing), so a
 # machine without PGXS can make them.
-script_targets := lint format demo check-all bench leaks dist
+script_targets := lint format demo check-all soak bench leaks dist
 ifneq ($(filter-out $(script_targets),$(or $(MAKECMDGOALS),all)),)
 
 ifneq ($(shell pkg-config --exists libcurl && echo yes),yes)
@@ -129,7 +129,7 @@ fuzz: fuzz-programs
 
 endif
 
-.PHONY: lint format demo check-all bench leaks dist
+.PHONY: lint format demo check-all soak bench leaks dist
 
 lint:
 	prove $(here)/test/lint/run
@@ -142,6 +142,10 @@ demo:
 
 check-all:
 	$(here)/test/check-all
+
+# Rounds of jobs and faults, see test/README.md: make soak ROUNDS=200 [SEED=n].
+soak:
+	ROUNDS=$(ROUNDS) SEED=$(SEED) CM_TEST_VERBOSE=1 $(here)/test/check-all test/soak/ledger.pl
 
 # One script at a time: they measure.
 bench:

@@ -22,6 +22,7 @@
 #include "chars.h"
 #include "compat.h"
 #include "engine_internal.h"
+#include "logstream.h"
 
 #define CONNECT_TIMEOUT_MS 5000
 #define IMAGE_TIMEOUT_MS 30000
@@ -282,6 +283,7 @@ cm_engine_read_info(CmHttpRequest *request, CmEngineInfo *info, CmFault *fault)
 {
 	const CmJson *reply = cm_engine_parse_reply(request, fault);
 	const char *body;
+	const char *clock;
 	int64 cpus;
 
 	memset(info, 0, sizeof(*info));
@@ -292,6 +294,8 @@ cm_engine_read_info(CmHttpRequest *request, CmEngineInfo *info, CmFault *fault)
 	cpus = cm_json_int(cm_json_get(reply, "NCPU"), 0);
 	info->cpus = cpus > 0 && cpus <= INT_MAX ? (int) cpus : 0;
 	info->memory_bytes = Max(cm_json_int(cm_json_get(reply, "MemTotal"), 0), 0);
+	clock = cm_json_string(cm_json_get(reply, "SystemTime"), "");
+	(void) cm_logstream_parse_time(clock, strlen(clock), &info->at_us);
 	body = cm_http_body(request, &info->n_json);
 	info->json = pnstrdup(body, info->n_json);
 	return true;

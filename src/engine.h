@@ -112,6 +112,7 @@ typedef struct CmEngineInfo
 {
 	int cpus;
 	int64 memory_bytes;
+	int64 at_us; /* its clock; 0: it does not tell */
 	const char *json;
 	size_t n_json;
 } CmEngineInfo;
@@ -261,6 +262,33 @@ extern bool cm_engine_next_event(CmHttpRequest *request, CmEvent *event);
 extern CmHttpRequest *cm_engine_begin_recall(CmEngine *engine, const char *id, CmEngineDone on_done,
 											 void *arg);
 extern bool cm_engine_read_recall(CmHttpRequest *request, bool *remembers, CmFault *fault);
+
+/*
+ * How far back an engine remembers, by its own clock.  Its latest events are in
+ * memory only, so that one that was restarted knows nothing of before.
+ */
+typedef struct CmEngineMemory
+{
+	int64 asked_us;	 /* 0: it was not to be had */
+	int64 oldest_us; /* the oldest event that it remembers */
+	bool is_full;	 /* it may have been forgotten what was before */
+} CmEngineMemory;
+
+typedef enum CmEngineLife
+{
+	CM_LIFE_UNKNOWN,
+	CM_LIFE_SAME,	  /* it has not been restarted between */
+	CM_LIFE_RESTARTED /* it has */
+} CmEngineLife;
+
+/* at_us: its own clock, from info.  Without that, or on podman, whose events are a
+ * journal of all times: NULL, and the memory is not to be had. */
+extern CmHttpRequest *cm_engine_begin_memory(CmEngine *engine, int64 at_us, CmEngineDone on_done,
+											 void *arg);
+extern void cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory);
+/* Of something that it did at that time: has it been the same engine until it was
+ * asked? */
+extern CmEngineLife cm_engine_judge_life(const CmEngineMemory *memory, int64 did_us);
 
 /* The bytes are for a CmLogStream. */
 extern CmHttpRequest *cm_engine_begin_logs(CmEngine *engine, const char *id, bool follow,

@@ -18,6 +18,8 @@
 #include "image_ref.h"
 
 #define RECALL_TIMEOUT_MS 30000
+/* So many events of all kinds does an engine keep. */
+#define MAX_REMEMBERED 256
 #define MAX_LINE_BYTES (CM_ENGINE_SMALL_BYTES / 2)
 
 /* podman calls destroy "remove". */
@@ -136,6 +138,64 @@ cm_engine_read_recall(CmHttpRequest *request, bool *remembers, CmFault *fault)
 		return false;
 	*remembers = strchr(cm_http_body(request, &n_bytes), '{') != NULL;
 	return true;
+}
+
+CmHttpRequest *
+cm_engine_begin_memory(CmEngine *engine, int64 at_us, CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = "GET",
+		.timeout_ms = RECALL_TIMEOUT_MS,
+		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+	char query[64];
+
+	if (at_us <= 0 || engine->is_podman)
+		return NULL;
+	snprintf(query, sizeof(query), "/events?since=1&until=%lld.%06d", (long long) (at_us / 1000000),
+			 (int) (at_us % 1000000));
+	return cm_engine_send(engine, &call, cm_engine_make_path(engine, query, "", ""));
+}
+
+/* They come in order, the oldest first. */
+void
+cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory)
+{
+	size_t n_bytes;
+	const char *body;
+	const char *newline;
+	const char *error;
+	CmFault fault;
+	int n = 0;
+
+	memset(memory, 0, sizeof(*memory));
+	if (!cm_engine_check_reply(request, &fault))
+		return;
+	memory->asked_us = memory->oldest_us = at_us;
+	body = cm_http_body(request, &n_bytes);
+	newline = n_bytes > 0 ? memchr(body, '\n', n_bytes) : NULL;
+	if (newline == NULL)
+		return;
+	memory->oldest_us =
+		cm_json_int(cm_json_get(cm_json_parse(body, newline + 1 - body, &error), "timeNano"), 0) /
+		1000;
+	if (memory->oldest_us == 0)
+		memory->asked_us = 0;
+	for (; newline != NULL; newline = memchr(newline + 1, '\n', body + n_bytes - (newline + 1)))
+		n++;
+	memory->is_full = n >= MAX_REMEMBERED;
+}
+
+CmEngineLife
+cm_engine_judge_life(const CmEngineMemory *memory, int64 did_us)
+{
+	if (memory->asked_us == 0 || did_us == 0)
+		return CM_LIFE_UNKNOWN;
+	if (did_us >= memory->oldest_us)
+		return CM_LIFE_SAME;
+	return memory->is_full ? CM_LIFE_UNKNOWN : CM_LIFE_RESTARTED;
 }
 
 static CmEventKind

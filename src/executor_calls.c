@@ -101,6 +101,30 @@ parse_engine_time(const char *text)
 	return at_us - US_1970_TO_2000;
 }
 
+/*
+ * Was the engine restarted while it ran?  Where that cannot be known, as when much
+ * has happened there since, a connection that was lost may have been just that.
+ */
+static bool
+may_have_been_restarted(const CmTask *task, const CmInspect *inspect)
+{
+	int64 started_us = 0;
+
+	if (inspect->started_at != NULL)
+		(void) cm_logstream_parse_time(inspect->started_at, strlen(inspect->started_at),
+									   &started_us);
+	switch (cm_engine_judge_life(&task->host->memory, started_us))
+	{
+		case CM_LIFE_SAME:
+			return false;
+		case CM_LIFE_RESTARTED:
+			return true;
+		case CM_LIFE_UNKNOWN:
+			break;
+	}
+	return task->connection != task->host->connection;
+}
+
 static void
 take_over_exit(CmTask *task, const CmInspect *inspect)
 {
@@ -108,8 +132,8 @@ take_over_exit(CmTask *task, const CmInspect *inspect)
 	task->s.exit_code = inspect->exit_code;
 	/* Engines may miss it in inspect when the end follows at once. */
 	task->s.oom_killed = inspect->oom_killed || task->saw_oom;
-	task->s.host_was_away = task->connection != task->host->connection;
-	/* An engine that was killed has lost what was printed meanwhile. */
+	task->s.host_was_away = may_have_been_restarted(task, inspect);
+	/* An engine that was restarted has lost what was printed meanwhile. */
 	if (task->s.host_was_away)
 		task->logs.incomplete = true;
 	if (task->foreign_signal != 0 && inspect->exit_code == 128 + task->foreign_signal)

@@ -366,6 +366,29 @@ begin_events(CmExecHost *host)
 
 /* --- connecting --- */
 
+/* Not every engine can tell; then what it lost meanwhile is not known. */
+static void
+note_memory(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+
+	host->request = NULL;
+	cm_engine_read_memory(request, host->engine_at_us, &host->memory);
+	cm_http_finish(request);
+	begin_events(host);
+}
+
+static void
+begin_remembering(CmExecHost *host)
+{
+	memset(&host->memory, 0, sizeof(host->memory));
+	host->request = cm_engine_begin_memory(&host->engine, host->engine_at_us, note_memory, host);
+	if (host->request == NULL)
+		begin_events(host);
+	else
+		cm_ex.counters.http_requests++;
+}
+
 static void
 note_info(CmHttpRequest *request, void *arg)
 {
@@ -381,8 +404,9 @@ note_info(CmHttpRequest *request, void *arg)
 	}
 	host->cpus = info.cpus;
 	host->memory_bytes = info.memory_bytes;
+	host->engine_at_us = info.at_us;
 	cm_http_finish(request);
-	begin_events(host);
+	begin_remembering(host);
 }
 
 static void

@@ -97,6 +97,8 @@ typedef struct CmExecHost
 	int64 ready_since_ms;
 	int failures;
 	int connection;			/* counts connections lost */
+	int64 engine_at_us;		/* the engine's clock when it was last asked, ... */
+	CmEngineMemory memory;	/* ... and how far back it remembered then */
 	TimestampTz away_since; /* 0: it is there */
 	int64 away_since_ms;	/* the same by the clock of now_ms */
 

@@ -121,7 +121,7 @@ typedef struct CmTaken
 	int host_id;
 	CmState state;								/* launching or running */
 	char container_id[CM_CONTAINER_ID_LEN + 1]; /* "": none recorded */
-	TimestampTz claimed_at;						/* of this attempt, now if recovered */
+	TimestampTz claimed_at;						/* of this attempt; 0: not known */
 	TimestampTz started_at;						/* 0: not started */
 	TimestampTz expires_at;						/* DT_NOEND: never */
 	bool cancel_requested;

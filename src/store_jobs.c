@@ -88,7 +88,8 @@ read_taken_queue_row(uint64 row, CmTaken *taken)
 	taken->logs_incomplete = cm_sql_bool(row, 11);
 	taken->log_seq[0] = cm_sql_int32(row, 12, -1) + 1;
 	taken->log_seq[1] = cm_sql_int32(row, 13, -1) + 1;
-	taken->claimed_at = GetCurrentTimestamp();
+	at = cm_sql_datum(row, 14, &is_null);
+	taken->claimed_at = is_null ? 0 : DatumGetTimestampTz(at);
 }
 
 static void
@@ -112,7 +113,9 @@ cm_store_load_taken(const CmLimits *limits, int *n)
 		" (SELECT max(c.seq) FROM cm_internal.log_chunks c WHERE c.job_id = q.job_id"
 		"  AND c.attempt = q.attempt AND c.stream = 1),"
 		" (SELECT max(c.seq) FROM cm_internal.log_chunks c WHERE c.job_id = q.job_id"
-		"  AND c.attempt = q.attempt AND c.stream = 2)"
+		"  AND c.attempt = q.attempt AND c.stream = 2),"
+		" (SELECT min(e.at) FROM @extschema@.cm_job_events e WHERE e.job_id = q.job_id"
+		"  AND e.attempt = q.attempt AND e.status = 'launching')"
 		" FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
 		" WHERE q.status <> 'pending' ORDER BY q.job_id",
 		0,

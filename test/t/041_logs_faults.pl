@@ -8,6 +8,7 @@ use warnings;
 use CM::Cluster;
 use CM::Engine;
 use CM::Logs qw(is_stored is_same_output chunks_are_sound wait_until until_file memory_of);
+use CM::Proxy;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -130,6 +131,34 @@ is(sql("SELECT logs_incomplete OR octet_length(cm_job_output_bytes(id)) = 200000
 	't', 'output that is short is said to be incomplete');
 is( sql("SELECT count(*) - count(DISTINCT line), count(*) > 50000 FROM cm_job_logs($torn)"),
 	'0|t', 'no line is stored twice');
+
+# Both are away when a job ends: the next executor has lost no connection, and yet the
+# engine has lost output.
+my $unseen = submit_command('echo line 1; sleep 3.7; echo line 2');
+ok($node->wait_for_sql("SELECT line FROM cm_job_logs($unseen)", 'line 1'), 'a job prints, and server and engine are killed');
+$node->stop('immediate');
+$engine->kill9;
+wait_until('the end of its processes', sub { !eval { $engine->as_root('pgrep', '-f', 'sleep 3[.]7'); 1 } });
+$engine->start_again;
+$node->start;
+like($node->job_wait($unseen), qr/^(?:completed|failed)$/, 'it ends');
+is(sql("SELECT logs_incomplete OR cm_job_output(id) = E'line 1\\nline 2\\n' FROM cm_jobs WHERE id = $unseen"),
+	't', 'output that is short is said to be incomplete then, too');
+
+# A line that is cut loses nothing.
+my $proxy = CM::Proxy->start($engine);
+sql("SELECT cm_add_host('local', '" . $proxy->url . "', if_exists => 'update')");
+my $cut = submit_command("${gates}printf end");
+my $so_far = $lines =~ s/\($long,/($cut,/r;
+$node->job_wait($cut, status => 'running');
+touch_file($cut, 'go1');
+ok($node->wait_for_sql($so_far, 'line 1'), 'a line before the connection is lost');
+$proxy->tell('cut');
+touch_file($cut, "go$_") for 2, 3;
+is($node->job_wait($cut), 'completed', 'the job ends');
+is_same_output($node, $cut, "line 1\nline 2\nline 3\nend", "err 1\nerr 2\nerr 3\n", 'cut of the connection');
+is(sql("SELECT logs_incomplete FROM cm_jobs WHERE id = $cut"), 'f', 'cut of the connection: complete');
+sql("SELECT cm_add_host('local', '" . $engine->url . "', if_exists => 'update')");
 
 # ------------------------------------------------------- somebody's lock
 

@@ -42,7 +42,8 @@ sub require_engine
 
 # Options: name (for messages); live_restore => 1; data_mb => N puts the data
 # on a file system of that size; count_starts => 1 keeps what starts() gives;
-# args => [...] goes to dockerd as it is.
+# witness => 1 does so, too, and gives each container a folder /witness to write
+# to, for witness(); args => [...] goes to dockerd as it is.
 sub start
 {
 	my ($class, %option) = @_;
@@ -55,7 +56,7 @@ sub start
 
 	my @args = @{ $option{args} // [] };
 	push @args, '--live-restore' if $option{live_restore};
-	$self->_start(args => \@args, map { $option{$_} ? ($_ => $option{$_}) : () } qw(data_mb count_starts));
+	$self->_start(args => \@args, map { $option{$_} ? ($_ => $option{$_}) : () } qw(data_mb count_starts witness));
 	return $self;
 }
 
@@ -183,14 +184,31 @@ sub containers
 	return @{ $self->api_json('GET', "/v1.41/containers/json?all=1$filters") };
 }
 
-# The id of each container that was started, once per start, as the runtime saw
-# it; only with count_starts.
-sub starts
+# The starts of containers as the runtime saw them, one per start, in order:
+# {id, at (seconds), name}; only with count_starts.  starts() gives the ids.
+sub start_records
 {
 	my ($self) = @_;
 	open(my $fh, '<', "$self->{dir}/starts") or return;
-	chomp(my @ids = <$fh>);
-	return @ids;
+	my @records;
+	while (my $line = <$fh>)
+	{
+		my ($id, $ns, $name) = split ' ', $line;
+		push @records, { id => $id, at => $ns / 1e9, name => $name // '' };
+	}
+	return @records;
+}
+
+sub starts { return map { $_->{id} } $_[0]->start_records; }
+
+# The lines that a container has written to its file /witness/log; undef where
+# it has written none.
+sub witness
+{
+	my ($self, $id) = @_;
+	open(my $fh, '<', "$self->{dir}/witness/$id/log") or return;
+	chomp(my @lines = <$fh>);
+	return \@lines;
 }
 
 sub inspect
