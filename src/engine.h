@@ -231,7 +231,7 @@ typedef struct CmShown
 	CmListed listed; /* epoch: a uuid */
 	char name[128];
 	char image[256];
-	char state[32];	   /* the engine's word */
+	char state[32];		/* the engine's word */
 	int64 created_at_s; /* since 1970; 0: not told */
 } CmShown;
 

@@ -99,8 +99,8 @@ cm_engine_read_labels(const CmJson *labels, CmContainerLabels *out)
 
 	memset(out, 0, sizeof(*out));
 	if (!cm_engine_is_label(labels, CM_LABEL_VERSION, CM_LABELS_VERSION) ||
-		!cm_engine_is_label(labels, CM_LABEL_KIND, CM_KIND_JOB) || strlen(epoch) >= sizeof(out->epoch) ||
-		job_id == 0 || attempt == 0)
+		!cm_engine_is_label(labels, CM_LABEL_KIND, CM_KIND_JOB) ||
+		strlen(epoch) >= sizeof(out->epoch) || job_id == 0 || attempt == 0)
 		return;
 	strlcpy(out->epoch, epoch, sizeof(out->epoch));
 	if (cm_engine_is_id(spec)) /* a SHA-256 looks the same */

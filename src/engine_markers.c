@@ -105,9 +105,8 @@ cm_engine_begin_mark(CmEngine *engine, const CmIdentity *identity, CmEngineDone 
 						  name, CM_LABEL_VERSION, CM_LABELS_VERSION, CM_LABEL_KIND, CM_KIND_MARKER,
 						  CM_LABEL_EPOCH, identity->epoch, CM_LABEL_INCARNATION,
 						  identity->incarnation, CM_LABEL_HOME, identity->home);
-	CmHttpRequest *request =
-		send_small(engine, "POST", cm_engine_make_path(engine, "/volumes/create", "", ""), body,
-				   on_done, arg);
+	CmHttpRequest *request = send_small(
+		engine, "POST", cm_engine_make_path(engine, "/volumes/create", "", ""), body, on_done, arg);
 
 	pfree(body);
 	pfree(name);

@@ -150,6 +150,8 @@ open_database(void)
 			cm_shmem_set_phase(MyDatabaseId, CM_PHASE_ON_HOLD);
 			ereport(LOG, (errmsg("container_manager: on hold, see cm_status")));
 		}
+		cm_ex.counters.turns++;
+		end_turn();
 		wait_for_change(opening == CM_STORE_HELD ? cm_guc_poll_interval_ms : OPEN_RETRY_MS);
 		if (!cm_guc_enabled)
 			return;

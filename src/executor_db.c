@@ -1096,8 +1096,8 @@ cm_db_record_superseded(void)
 	bool is_recorded;
 
 	cm_store_begin();
-	is_recorded = !cm_store_is_open() ||
-				  cm_store_record_superseded(cm_ex.superseded_by, cm_ex.superseded_on);
+	is_recorded =
+		!cm_store_is_open() || cm_store_record_superseded(cm_ex.superseded_by, cm_ex.superseded_on);
 	cm_store_commit();
 	return is_recorded;
 }

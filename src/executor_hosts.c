@@ -6,8 +6,8 @@
  * taken over; then an event stream is opened, then everything that bears our
  * epoch is listed: in this order, so that nothing can happen unseen between the
  * list and the events.  Only then may jobs be claimed for it.  The question and
- * the list are repeated as a heartbeat, since event streams lose events silently.  Any failure closes all of it and begins
- * anew, with growing pauses; the tasks there wait meanwhile.
+ * the list are repeated as a heartbeat, since event streams lose events silently.  Any failure
+ *closes all of it and begins anew, with growing pauses; the tasks there wait meanwhile.
  *
  * Events are hints, lists are hints with everybody on them; what counts for a
  * single container is inspect.
@@ -336,8 +336,8 @@ step_down(const CmExecHost *witness, int incarnation)
 static bool
 check_incarnation(const CmExecHost *host, int seen_incarnation, const char *seen_home)
 {
-	if (cm_identity_is_superseded(cm_ex.identity.incarnation, cm_ex.identity.home,
-								  seen_incarnation, seen_home))
+	if (cm_identity_is_superseded(cm_ex.identity.incarnation, cm_ex.identity.home, seen_incarnation,
+								  seen_home))
 		step_down(host, seen_incarnation);
 	return cm_ex.superseded_by != 0;
 }
@@ -495,9 +495,8 @@ note_unmarked(CmHttpRequest *request, void *arg)
 	CmFault fault;
 
 	if (!cm_engine_read_unmark(request, &fault))
-		ereport(LOG,
-				(errmsg("container_manager: could not remove an old mark from host \"%s\": %s",
-						host->name, fault.message)));
+		ereport(LOG, (errmsg("container_manager: could not remove an old mark from host \"%s\": %s",
+							 host->name, fault.message)));
 	cm_http_finish(request);
 }
 
@@ -962,8 +961,9 @@ leave_host_alone(CmExecHost *host)
 {
 	ereport(
 		LOG,
-		(errmsg("container_manager: containers on host \"%s\" are left to the server that took over",
-				host->name)));
+		(errmsg(
+			"container_manager: containers on host \"%s\" are left to the server that took over",
+			host->name)));
 	host->is_purged = true;
 	host->phase = CM_HOST_AWAY;
 	host->engine.api_minor = 0;

@@ -251,7 +251,7 @@ typedef struct CmExecutor
 	int64 publish_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
 	bool is_dropped;
-	int superseded_by; /* another server's incarnation; 0: we are in charge */
+	int superseded_by;		/* another server's incarnation; 0: we are in charge */
 	char superseded_on[64]; /* the host that shows it */
 	CmExecutorCounters counters;
 } CmExecutor;

@@ -45,8 +45,7 @@ cm_identity_is_same_home(const char *a, const char *b)
 
 	if (!parse_home(a, &inode[0], &born_ns[0]) || !parse_home(b, &inode[1], &born_ns[1]))
 		return strcmp(a, b) == 0;
-	return inode[0] == inode[1] &&
-		   (born_ns[0] == born_ns[1] || born_ns[0] == 0 || born_ns[1] == 0);
+	return inode[0] == inode[1] && (born_ns[0] == born_ns[1] || born_ns[0] == 0 || born_ns[1] == 0);
 }
 
 /* --- what follows --- */

@@ -323,8 +323,7 @@ settle_identity(CmIdentity *known)
 
 	load_identity(&identity);
 	verdict = cm_identity_judge(&identity.row, &identity.here, &hold);
-	if (verdict != CM_IDENTITY_SAME &&
-		(verdict != CM_IDENTITY_HOLD || hold != identity.row.hold))
+	if (verdict != CM_IDENTITY_SAME && (verdict != CM_IDENTITY_HOLD || hold != identity.row.hold))
 	{
 		if (!lock_identity())
 			return CM_STORE_BLOCKED;

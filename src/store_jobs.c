@@ -138,7 +138,7 @@ typedef struct Choice
 	int n;
 	int64 *job_ids;
 	int *host_ids;
-	CmColumn skipped; /* jobs whose row somebody has locked */
+	CmColumn skipped;	/* jobs whose row somebody has locked */
 	int64 unsure_up_to; /* jobs that may run somewhere already */
 } Choice;
 
@@ -417,16 +417,15 @@ cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
 static uint64
 select_found(const CmFound *found, int n_found, int64 up_to, int64 **ids)
 {
-	static CmSql select = {
-		"SELECT q.job_id FROM cm_internal.queue q"
-		" WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
-		" (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
-		"  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
-		" ORDER BY q.job_id FOR UPDATE SKIP LOCKED",
-		3,
-		{INT8ARRAYOID, INT4ARRAYOID, INT8OID},
-		NULL,
-		0};
+	static CmSql select = {"SELECT q.job_id FROM cm_internal.queue q"
+						   " WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
+						   " (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
+						   "  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
+						   " ORDER BY q.job_id FOR UPDATE SKIP LOCKED",
+						   3,
+						   {INT8ARRAYOID, INT4ARRAYOID, INT8OID},
+						   NULL,
+						   0};
 	CmColumn jobs;
 	CmColumn attempts;
 	Datum values[3];

@@ -1,5 +1,6 @@
 # pg_upgrade (to the same version, which it allows): the upgraded server goes on
-# where the old one left off, under the same epoch, with what runs on the hosts.
+# where the old one left off, under the same epoch, with what runs on the hosts; the
+# old one, started again, leaves it alone.
 use strict;
 use warnings;
 
@@ -53,6 +54,14 @@ my $fresh = $new->submit(q{'busybox:test', 'exit 0'});
 is($new->job_wait($fresh), 'completed', 'a new job runs');
 in_new("SELECT cm_cancel_job($job{later})");
 is($new->job_wait($job{later}), 'cancelled', 'what waits can be cancelled');
+
+# Somebody starts the old one again.
+$old->start;
+ok($old->wait_for_sql('SELECT state FROM cm_status', 'held'), 'the old server holds');
+is(in_old('SELECT held_because FROM cm_internal.identity'), 'superseded', 'because it was superseded');
+is(in_old("SELECT status FROM cm_jobs WHERE id = $job{later}"), 'pending', 'it does nothing more');
+is(in_new('SELECT state FROM cm_status'), 'running', 'the new one goes on');
+$old->stop;
 
 $new->stop;
 done_testing();

@@ -7,7 +7,10 @@
 #include "identity.h"
 #include "tap.h"
 
-#define HERE {5, 70, "12.900", 1, false, false}
+#define HERE                             \
+	{                                    \
+		5, 70, "12.900", 1, false, false \
+	}
 
 typedef struct Row
 {
