@@ -119,6 +119,7 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->connection++;
 	set_engine(host, row->connection_string);
 	host->phase = CM_HOST_AWAY;
+	host->is_marked = host->was_listed = false;
 	host->failures = 0;
 	host->next_ms = cm_ex.now_ms;
 	if (host->away_since == 0)

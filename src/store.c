@@ -260,13 +260,29 @@ skip_numbers(const char *table, int64 n)
 	return cm_sql_run(&skip, values, NULL) == 1 ? cm_sql_int64(0, 1, 0) : 0;
 }
 
+/* What the server before us did without our knowing: not before a pg_upgrade,
+ * which begins when that one has ended. */
+static int64
+leave_gaps(const Identity *identity)
+{
+	static CmSql last = {"SELECT max(job_id) FROM cm_internal.queue", 0, {0}, NULL, 0};
+	int64 last_job;
+
+	if (identity->row.hold == CM_HOLD_NOT &&
+		identity->row.system_identifier != identity->here.system_identifier)
+		return identity->known.old_jobs_up_to;
+	(void) skip_numbers("cm_job_events", SKIPPED_EVENTS);
+	last_job = skip_numbers("cm_jobs", SKIPPED_JOBS);
+	cm_sql_run(&last, NULL, NULL);
+	return Max(last_job, cm_sql_int64(0, 1, 0));
+}
+
 static void
 take_over(const Identity *identity)
 {
 	static CmSql raise = {
 		"UPDATE cm_internal.identity i SET system_identifier = $1, home = $2, timeline = $3,"
-		" incarnation = greatest(i.incarnation, i.seen_incarnation) + 1,"
-		" old_jobs_up_to = greatest($4, (SELECT max(q.job_id) FROM cm_internal.queue q)),"
+		" incarnation = greatest(i.incarnation, i.seen_incarnation) + 1, old_jobs_up_to = $4,"
 		" held_because = NULL, held_since = NULL, seen_incarnation = 0, seen_on = NULL,"
 		" take_over_asked = false",
 		4,
@@ -278,8 +294,7 @@ take_over(const Identity *identity)
 	values[0] = Int64GetDatum(identity->here.system_identifier);
 	values[1] = CStringGetTextDatum(identity->here.home);
 	values[2] = Int64GetDatum(identity->here.timeline);
-	values[3] = Int64GetDatum(skip_numbers("cm_jobs", SKIPPED_JOBS));
-	(void) skip_numbers("cm_job_events", SKIPPED_EVENTS);
+	values[3] = Int64GetDatum(leave_gaps(identity));
 	cm_sql_run(&raise, values, NULL);
 	ereport(LOG, (errmsg("container_manager: database \"%s\" takes over its jobs on this server",
 						 get_database_name(MyDatabaseId))));

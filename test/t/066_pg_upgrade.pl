@@ -43,6 +43,7 @@ is($container && $container->{State}, 'running', 'the container has run on');
 $new->start;
 ok($new->wait_for_sql('SELECT state FROM cm_status', 'running'), 'the executor starts by itself');
 is(in_new('SELECT epoch FROM cm_internal.identity'), $epoch, 'under the same epoch');
+is(in_new('SELECT incarnation FROM cm_internal.identity'), 2, 'as a higher incarnation');
 is(in_new('SELECT seq, job_id, status FROM cm_job_events ORDER BY seq'), $before, 'no events are made up');
 is(in_new("SELECT cm_job_output($job{finished})"), 'hello', 'what was over can be read');
 is(in_new("SELECT string_agg(status || attempt, ' ' ORDER BY id) FROM cm_jobs"), 'completed1 running1 pending0', 'jobs are as they were');
@@ -52,6 +53,7 @@ is(in_new("SELECT attempt || ' ' || exit_code || ' ' || cm_job_output(id) FROM c
 	'started once, with exit code and output');
 my $fresh = $new->submit(q{'busybox:test', 'exit 0'});
 is($new->job_wait($fresh), 'completed', 'a new job runs');
+is($fresh, $job{later} + 1, 'with the next number');
 in_new("SELECT cm_cancel_job($job{later})");
 is($new->job_wait($job{later}), 'cancelled', 'what waits can be cancelled');
 

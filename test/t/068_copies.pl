@@ -18,6 +18,7 @@ $main->append_conf('postgresql.conf', <<'CONF');
 shared_preload_libraries = 'container_manager'
 max_worker_processes = 16
 fsync = off
+restart_after_crash = on
 log_min_messages = info
 log_statement = none
 container_manager.poll_interval = 200ms
