@@ -71,6 +71,8 @@ SELECT
     s.last_seen,
     s.error,
     CASE
+        WHEN e.phase = 'on hold' THEN
+            'This server is on hold, so this is what was last seen; see cm_status.'
         WHEN e.phase <> 'at work' THEN
             'No executor is running, so this is what was last seen; see cm_status.'
         ELSE s.hint

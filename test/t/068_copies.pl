@@ -30,6 +30,7 @@ $main->add_host('local', $engine, 'max_concurrent_jobs => 1');
 
 my $waits = q{'busybox:test', 'echo begun; until [ -e /tmp/go ]; do sleep 0.2; done; echo over; exit 5'};
 my $n_starts = 0;
+$CM::Cluster::patience = 180;
 
 sub in { my ($node, $sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub incarnation { return in($_[0], 'SELECT incarnation FROM cm_internal.identity'); }
@@ -44,7 +45,7 @@ sub container_of
 	return $container;
 }
 
-sub let_end { my ($job) = @_; return $engine->docker('exec', container_of($job)->{Id}, 'touch', '/tmp/go'); }
+sub let_end { my ($job) = @_; return $engine->docker_try('exec', container_of($job)->{Id}, 'touch', '/tmp/go'); }
 
 # It has looked at its tables some times, and done nothing else.
 sub is_idle
@@ -196,7 +197,10 @@ is(incarnation($restored), 4, 'above the one that it was restored from');
 let_end($again);
 is($restored->job_wait($again), 'failed', 'the job ends');
 is(in($restored, "SELECT attempt || ' ' || exit_code || ' ' || cm_job_output(id) FROM cm_jobs WHERE id = $again"), "1 5 begun\nover\n", 'started once, with its output');
-cmp_ok($restored->submit(q{'busybox:test', 'exit 0'}), '>', $after + 1000, 'numbers are not given out twice');
+my $next = $restored->submit(q{'busybox:test', 'exit 0'});
+cmp_ok($next, '>', $after + 1000, 'numbers are not given out twice');
+is($restored->job_wait($next), 'completed', 'recovered: a new job runs');
+$n_starts++;
 $restored->stop;
 
 # In place: the same files, another timeline.
