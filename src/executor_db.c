@@ -435,7 +435,7 @@ step_expired(Turn *turn)
 
 	if (!turn->poll.has_expired)
 		return;
-	expired = cm_store_load_expired(MAX_BATCH, &n);
+	expired = cm_store_load_expired(MAX_BATCH, cm_hosts_unsure_jobs_up_to(), &n);
 	end_unstarted(turn, expired, n, CM_FAILED, CM_REASON_EXPIRED,
 				  "not started within its max_wait");
 }

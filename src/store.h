@@ -178,7 +178,8 @@ typedef struct CmUnstarted
 } CmUnstarted;
 
 /* Pending jobs whose max_wait is over; at most max. */
-extern CmUnstarted *cm_store_load_expired(int max, int *n);
+/* Those up to unsure_up_to may have been started all the same, and are left. */
+extern CmUnstarted *cm_store_load_expired(int max, int64 unsure_up_to, int *n);
 
 /*
  * Takes requests off the table and carries out those that concern the queue

@@ -524,18 +524,20 @@ read_unstarted(uint64 n_rows, int *n)
 }
 
 CmUnstarted *
-cm_store_load_expired(int max, int *n)
+cm_store_load_expired(int max, int64 unsure_up_to, int *n)
 {
 	static CmSql load = {"SELECT job_id, attempt, true FROM cm_internal.queue"
-						 " WHERE status = 'pending' AND expires_at <= now()"
+						 " WHERE status = 'pending' AND expires_at <= now() AND job_id > $2"
 						 " ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
-						 1,
-						 {INT4OID},
+						 2,
+						 {INT4OID, INT8OID},
 						 NULL,
 						 0};
-	Datum value = Int32GetDatum(max);
+	Datum values[2];
 
-	return read_unstarted(cm_sql_run(&load, &value, NULL), n);
+	values[0] = Int32GetDatum(max);
+	values[1] = Int64GetDatum(unsure_up_to);
+	return read_unstarted(cm_sql_run(&load, values, NULL), n);
 }
 
 /*

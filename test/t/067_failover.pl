@@ -73,6 +73,7 @@ my @running = map { waiting_job(", host => 'e" . (1 + $_ % 2) . "'") } 1 .. $n_j
 wait_old("SELECT count(*) FROM cm_jobs WHERE status = 'running'", $n_jobs, "$n_jobs jobs run");
 in_old("SELECT cm_disable_host(name) FROM cm_hosts");
 my $unknown = waiting_job('');
+my $expiring = waiting_job(", max_wait => '1 h'");
 $old->wait_for_catchup($new);
 is(in_new("SELECT status || attempt FROM cm_jobs WHERE id = $unknown"), 'pending0', 'the standby knows a job as pending');
 is(in_old('SELECT incarnation FROM cm_internal.identity'), 1, 'the primary is the first incarnation');
@@ -83,8 +84,8 @@ $new->append_conf('postgresql.conf', "primary_conninfo = ''");
 $new->reload;
 wait_new("SELECT count(*) FROM pg_stat_wal_receiver", 0, 'the standby is cut off');
 in_old("SELECT cm_enable_host('e2')");
-wait_old("SELECT status || host FROM cm_jobs WHERE id = $unknown", 'runninge2', 'the primary starts it');
-is_started_once($n_jobs + 1, 'before');
+wait_old("SELECT count(*) FROM cm_jobs WHERE id IN ($unknown, $expiring) AND status = 'running' AND host = 'e2'", 2, 'the primary starts it, and another one');
+is_started_once($n_jobs + 2, 'before');
 
 # --- the primary is killed, and its standby promoted
 
@@ -94,12 +95,14 @@ $new->promote;
 wait_new('SELECT state FROM cm_status', 'running', 'the promoted server runs an executor');
 is(in_new('SELECT incarnation FROM cm_internal.identity'), 2, 'as another incarnation');
 cmp_ok(in_new('SELECT old_jobs_up_to FROM cm_internal.identity'), '>=', $unknown, 'which knows what may be under way already');
+in_new("UPDATE cm_internal.queue SET expires_at = now() WHERE job_id = $expiring");
 in_new('SELECT cm_enable_host(name) FROM cm_hosts');
 wait_new("SELECT state FROM cm_host_status WHERE name = 'e1'", 'healthy', 'one host answers');
 my $fresh = $new->submit(q{'busybox:test', 'exit 0'});
 is($new->job_wait($fresh), 'completed', 'a new job runs there');
 cmp_ok($fresh, '>', $unknown + 1000, 'its number was not given to another by the old primary');
 is(in_new("SELECT status || attempt FROM cm_jobs WHERE id = $unknown"), 'pending0', 'what may have begun on the other host waits');
+is(in_new("SELECT status || attempt FROM cm_jobs WHERE id = $expiring"), 'pending0', 'though it has waited too long: it may have begun in time');
 is(in_new("SELECT why FROM cm_ps WHERE id = $unknown"), 'may have begun on "e2"', 'and says so');
 like(in_new("SELECT explanation FROM cm_job_explain($unknown) WHERE item = 'advice'"), qr/goes on when the host answers.*cm_remove_host/, 'with advice');
 
@@ -113,8 +116,9 @@ is(in_new("SELECT status || attempt FROM cm_jobs WHERE id = $unknown"), 'pending
 $engine{e2}->resume;
 wait_new("SELECT status || host || attempt FROM cm_jobs WHERE id = $unknown", 'runninge21', 'when that host answers, the job runs where it was begun');
 my $epoch = in_new('SELECT epoch FROM cm_internal.identity');
+wait_new("SELECT status || host || attempt FROM cm_jobs WHERE id = $expiring", 'runninge21', 'and so does the other one');
 is(marks($_), "container-manager-$epoch-2", $_->name . ': the mark is there') for values %engine;
-is_started_once($n_jobs + 2, 'after');
+is_started_once($n_jobs + 3, 'after');
 
 # --- the old primary comes back in the middle
 
@@ -137,10 +141,10 @@ wait_old("SELECT state FROM cm_status WHERE transactions > $turns + 2", 'held', 
 
 let_all_end();
 wait_new("SELECT count(*) FROM cm_jobs WHERE status = 'failed' AND exit_code = 5 AND attempt = 1 AND NOT logs_incomplete",
-	$n_jobs + 1, 'every job comes to its own end');
+	$n_jobs + 2, 'every job comes to its own end');
 is(in_new("SELECT count(*) FROM cm_jobs WHERE exit_code = 5 AND cm_job_output(id) <> E'begun\\nover\\n'"), 0, 'with its output');
 is(in_new("SELECT count(*) FROM (SELECT FROM cm_job_events WHERE status = 'failed' GROUP BY job_id HAVING count(*) > 1) x"), 0, 'once');
-is_started_once($n_jobs + 2, 'at the end');
+is_started_once($n_jobs + 3, 'at the end');
 wait_new("SELECT count(*) FROM cm_list_containers('e1') UNION ALL SELECT count(*) FROM cm_list_containers('e2')", "0\n0", 'nothing is left on the hosts');
 is(in_old('SELECT state FROM cm_status'), 'held', 'the old primary holds still');
 
