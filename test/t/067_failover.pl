@@ -11,7 +11,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $n_jobs = 30;
-$CM::Cluster::patience = 180;
 
 CM::Engine->require_engine;
 my %engine = map { $_ => CM::Engine->start(name => $_, count_starts => 1) } qw(e1 e2);

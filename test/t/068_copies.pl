@@ -30,7 +30,6 @@ $main->add_host('local', $engine, 'max_concurrent_jobs => 1');
 
 my $waits = q{'busybox:test', 'echo begun; until [ -e /tmp/go ]; do sleep 0.2; done; echo over; exit 5'};
 my $n_starts = 0;
-$CM::Cluster::patience = 180;
 
 sub in { my ($node, $sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub incarnation { return in($_[0], 'SELECT incarnation FROM cm_internal.identity'); }
