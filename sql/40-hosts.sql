@@ -407,6 +407,46 @@ $$;
 COMMENT ON FUNCTION cm_check_host(text, interval) IS
     'Tries the connection to a host now, from this session. An unreachable host is an answer, not an error.';
 
+CREATE FUNCTION cm_internal.list_engine(
+    host text, connection_string text,
+    OUT container_id text, OUT name text, OUT image text, OUT state text, OUT created_at timestamptz,
+    OUT epoch uuid, OUT incarnation integer, OUT job_id bigint, OUT attempt integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_list_engine';
+COMMENT ON FUNCTION cm_internal.list_engine(text, text) IS
+    'The containers on an engine that bear labels of any database''s jobs.';
+
+CREATE FUNCTION cm_list_containers(host text)
+RETURNS TABLE (
+    container_id text,
+    name text,
+    image text,
+    state text,
+    created_at timestamptz,
+    belongs_to text,
+    epoch uuid,
+    incarnation integer,
+    job_id bigint,
+    attempt integer
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_list_containers.host);
+BEGIN
+    RETURN QUERY
+    SELECT c.container_id, c.name, c.image, c.state, c.created_at,
+           CASE WHEN c.epoch = i.epoch THEN 'this database' ELSE 'foreign' END,
+           c.epoch, c.incarnation, c.job_id, c.attempt
+    FROM cm_internal.list_engine(found_host.name, found_host.connection_string) c
+    CROSS JOIN cm_internal.current_identity i
+    ORDER BY c.created_at, c.container_id;
+END
+$$;
+COMMENT ON FUNCTION cm_list_containers(text) IS
+    'Containers of jobs on a host, asked now, from this session. foreign: of another database, of this server or another. What no container_manager made is not listed.';
+
 CREATE FUNCTION cm_host_info(name text) RETURNS TABLE (key text, value text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -459,6 +499,8 @@ REVOKE ALL ON FUNCTION
     cm_internal.refuse_host_options(jsonb),
     cm_internal.probe_engine(text, interval),
     cm_internal.read_engine_info(text, text),
+    cm_internal.list_engine(text, text),
+    cm_list_containers(text),
     cm_add_host(text, text, boolean, boolean, boolean, text, integer, integer, boolean, text, jsonb,
         jsonb, text, text, jsonb),
     cm_remove_host(text, boolean),

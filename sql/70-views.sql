@@ -71,6 +71,8 @@ SELECT
     s.last_seen,
     s.error,
     CASE
+        WHEN e.phase = 'on hold' THEN
+            'This server is on hold, so this is what was last seen; see cm_status.'
         WHEN e.phase <> 'at work' THEN
             'No executor is running, so this is what was last seen; see cm_status.'
         ELSE s.hint
@@ -131,7 +133,11 @@ AS $$
 DECLARE
     q record;
     hosts record;
+    e record;
+    why text;
+    unsure text;
 BEGIN
+    SELECT s.phase INTO e FROM cm_internal.executor_status() s;
     SELECT j.epoch <> i.epoch AS is_copy, k.placement, k.run_at, k.cancel_requested_by,
            a.failure_reason AS tried
     INTO q
@@ -153,7 +159,9 @@ BEGIN
         RETURN format('retry %s (%s)', cm_internal.short_time(q.run_at), q.tried);
     ELSIF q.run_at > clock_timestamp() THEN
         RETURN format('not due (until %s)', cm_internal.short_time(q.run_at));
-    ELSIF (SELECT e.phase <> 'at work' FROM cm_internal.executor_status() e) THEN
+    ELSIF e.phase = 'on hold' THEN
+        RETURN 'held: see cm_status';
+    ELSIF e.phase <> 'at work' THEN
         RETURN 'no executor running';
     END IF;
 
@@ -182,8 +190,17 @@ BEGIN
         ) u ON u.host_id = h.id
         WHERE q.placement IN (0, h.id)
     ) c;
-    RETURN cm_internal.describe_hosts(q.placement <> 0, hosts.n, hosts.name, hosts.drained,
+    why := cm_internal.describe_hosts(q.placement <> 0, hosts.n, hosts.name, hosts.drained,
         hosts.unhealthy, hosts.unknown, hosts.busy, hosts.used, hosts.slots);
+    IF why = 'about to be started' AND q.placement = 0 AND waiting_reason.job <=
+            (SELECT i.old_jobs_up_to FROM cm_internal.identity i) THEN
+        SELECT format('may have begun on "%s"', h.name) INTO unsure
+        FROM @extschema@.cm_hosts h
+        LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
+        WHERE s.state IS DISTINCT FROM 'healthy'
+        ORDER BY h.name LIMIT 1;
+    END IF;
+    RETURN coalesce(unsure, why);
 END
 $$;
 COMMENT ON FUNCTION cm_internal.waiting_reason(bigint) IS
@@ -406,7 +423,8 @@ COMMENT ON VIEW cm_internal.host_counts IS 'How many hosts there are, and how ma
 -- somebody has locked these very tables: then there are no numbers.
 CREATE FUNCTION cm_internal.count_work(
     OUT pending bigint, OUT launching bigint, OUT running bigint, OUT oldest_pending_at timestamptz,
-    OUT hosts bigint, OUT healthy bigint, OUT copies bigint)
+    OUT hosts bigint, OUT healthy bigint, OUT copies bigint,
+    OUT held_because text, OUT held_since timestamptz, OUT seen_on text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '200ms'
@@ -420,12 +438,14 @@ BEGIN
     FROM cm_internal.queue q;
     SELECT c.hosts, c.healthy INTO hosts, healthy FROM cm_internal.host_counts c;
     SELECT count(*) INTO copies FROM cm_internal.inert_jobs;
+    SELECT i.held_because, i.held_since, i.seen_on INTO held_because, held_since, seen_on
+    FROM cm_internal.identity i;
 EXCEPTION WHEN lock_not_available THEN
     NULL;
 END
 $$;
 COMMENT ON FUNCTION cm_internal.count_work() IS
-    'Counts for cm_status. NULL where somebody has locked the tables.';
+    'Counts for cm_status, and why it is on hold. NULL where somebody has locked the tables.';
 
 CREATE VIEW cm_status AS
 WITH facts AS (
@@ -433,6 +453,7 @@ WITH facts AS (
            CASE
                WHEN e.in_recovery THEN 'standby'
                WHEN e.phase = 'at work' THEN 'running'
+               WHEN e.phase = 'on hold' THEN 'held'
                WHEN NOT e.is_enabled THEN 'disabled'
                WHEN e.phase = 'held' THEN 'stepped aside'
                WHEN e.phase IN ('starting', 'crashed', 'no worker slot', 'stopped') THEN e.phase
@@ -447,6 +468,17 @@ SELECT
     CASE f.state
         WHEN 'standby' THEN
             'This server is a standby: jobs run on the primary, and here after promotion.'
+        WHEN 'held' THEN
+            'On hold since ' || coalesce(date_trunc('second', c.held_since)::text, 'its start') || ': '
+            || CASE c.held_because
+                WHEN 'copied' THEN
+                    'this server''s files are a copy (a clone, a restored backup), or were moved to another file system.'
+                WHEN 'recovered' THEN
+                    'this server was recovered to an earlier point in time.'
+                WHEN 'superseded' THEN
+                    format('another server has taken over the jobs, as a mark on host "%s" says.', c.seen_on)
+                ELSE 'why is not known while cm_internal.identity is locked.' END
+            || ' Nothing is started, stopped or removed on any host.'
         WHEN 'disabled' THEN
             'The executor is switched off for this database: container_manager.enabled is off.'
         WHEN 'stepped aside' THEN
@@ -483,6 +515,14 @@ SELECT
        ELSE '' END AS explanation,
     CASE f.state
         WHEN 'standby' THEN NULL
+        WHEN 'held' THEN CASE c.held_because
+            WHEN 'copied' THEN
+                'If the original still runs, leave this as it is, or CREATE DATABASE ... TEMPLATE of this one for a copy with jobs of its own. If this server replaces it: stop the original, then SELECT cm_take_over();'
+            WHEN 'recovered' THEN
+                'What was started after that point is not known here and may run again. To go on, SELECT cm_take_over();'
+            WHEN 'superseded' THEN
+                'Stop this server, or make it a standby of the other one. If this one is to have the jobs: stop the other, then SELECT cm_take_over();'
+            END
         WHEN 'disabled' THEN
             format('ALTER DATABASE %I SET container_manager.enabled = on; then SELECT cm_start_executor(); in a new session.',
                    current_database())
@@ -537,7 +577,7 @@ COMMENT ON VIEW cm_status IS
     'One row: does it run, and if not, why and what to do. Counts all unfinished jobs.';
 COMMENT ON COLUMN cm_status.is_running IS 'Whether this database''s executor is at work.';
 COMMENT ON COLUMN cm_status.state IS
-    'running, starting, not preloaded, disabled, standby, stepped aside, stopped, no worker slot, crashed or not started.';
+    'running, starting, held, not preloaded, disabled, standby, stepped aside, stopped, no worker slot, crashed or not started.';
 COMMENT ON COLUMN cm_status.explanation IS 'The state in a sentence.';
 COMMENT ON COLUMN cm_status.advice IS 'What to do; NULL when all is well.';
 COMMENT ON COLUMN cm_status.executor_pid IS 'Process of the executor.';

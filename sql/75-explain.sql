@@ -189,6 +189,9 @@ CREATE FUNCTION cm_internal.advise_waiting(reason text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN reason = 'no executor running' THEN 'SELECT state, explanation, advice FROM cm_status;'
+    WHEN reason LIKE 'held%' THEN 'SELECT state, explanation, advice FROM cm_status;'
+    WHEN reason LIKE 'may have begun on %' THEN
+        'It was submitted before this server took over, which has not yet seen what runs on that host. It goes on when the host answers; if that is gone for good, remove it by cm_remove_host.'
     WHEN reason = 'no hosts defined' THEN
         'SELECT cm_add_host(''local'', ''unix:///var/run/docker.sock'');'
     WHEN reason = 'copy from another database' THEN
@@ -339,6 +342,9 @@ BEGIN
         why := concat_ws(' ', coalesce('It waits: ' || waiting || '.', 'It waits.'),
             upper(left(j.detail, 1)) || substr(j.detail, 2) || '.');
         advice := cm_internal.advise_waiting(waiting);
+    ELSIF (SELECT e.phase = 'on hold' FROM cm_internal.executor_status() e) THEN
+        why := 'It was ' || j.status || ' when this server last knew. It is on hold and does not look.';
+        advice := cm_internal.advise_waiting('held');
     ELSIF j.status = 'launching' THEN
         why := coalesce('It is being launched: ' || j.detail || '.',
                         'It is being launched: its image is looked for or pulled, or its container made.');

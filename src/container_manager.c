@@ -15,6 +15,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "home.h"
 #include "launcher.h"
 #include "shmem.h"
 #include "stepaside.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 
+	cm_home_note_start();
 	cm_shmem_install_hooks();
 	cm_stepaside_install();
 	cm_launcher_register();

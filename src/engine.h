@@ -21,6 +21,7 @@
 
 #include "endpoint.h"
 #include "http.h"
+#include "identity.h"
 #include "jobspec.h"
 
 #define CM_API_FLOOR 41	  /* 1.41: engine 20.10 */
@@ -33,11 +34,13 @@
 #define CM_LABEL_KIND CM_LABEL_PREFIX "kind"
 #define CM_LABEL_JOB CM_LABEL_PREFIX "job"
 #define CM_LABEL_ATTEMPT CM_LABEL_PREFIX "attempt"
+#define CM_LABEL_HOME CM_LABEL_PREFIX "home"
 #define CM_LABEL_SPEC CM_LABEL_PREFIX "spec"
 #define CM_LABEL_USER CM_LABEL_PREFIX "label."
 
 #define CM_LABELS_VERSION "1"
 #define CM_KIND_JOB "job"
+#define CM_KIND_MARKER "marker"
 
 #define CM_CONTAINER_ID_LEN 64
 
@@ -79,6 +82,8 @@ typedef struct CmIdentity
 {
 	char epoch[37]; /* uuid as text */
 	int incarnation;
+	char home[CM_HOME_SIZE];
+	int64 old_jobs_up_to; /* jobs that an earlier incarnation may have started */
 } CmIdentity;
 
 /* Writes cm-<namespace>-<job>-<attempt>-<8 hex of the epoch>. */
@@ -220,6 +225,50 @@ extern CmHttpRequest *cm_engine_begin_list(CmEngine *engine, const CmIdentity *i
 extern bool cm_engine_read_list(CmHttpRequest *request, CmListed **listed, int *n, CmFault *fault);
 
 /*
+ * Containers of jobs of whatever epoch, for people.  Texts are one line each.
+ */
+typedef struct CmShown
+{
+	CmListed listed; /* epoch: a uuid */
+	char name[128];
+	char image[256];
+	char state[32];		/* the engine's word */
+	int64 created_at_s; /* since 1970; 0: not told */
+} CmShown;
+
+extern CmHttpRequest *cm_engine_begin_list_all(CmEngine *engine, CmEngineDone on_done, void *arg);
+/* Those that make no sense are left out. */
+extern bool cm_engine_read_list_all(CmHttpRequest *request, CmShown **shown, int *n,
+									CmFault *fault);
+
+/* --- marks of who is in charge (engine_markers.c) --- */
+
+typedef struct CmMarker
+{
+	int incarnation;
+	char home[CM_HOME_SIZE];
+} CmMarker;
+
+/* All marks of our epoch. */
+extern CmHttpRequest *cm_engine_begin_list_markers(CmEngine *engine, const CmIdentity *identity,
+												   CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_markers(CmHttpRequest *request, const CmIdentity *identity,
+								   CmMarker **markers, int *n, CmFault *fault);
+
+/*
+ * Leaves ours.  true tells only that there is one of our incarnation: list them
+ * to see whose.
+ */
+extern CmHttpRequest *cm_engine_begin_mark(CmEngine *engine, const CmIdentity *identity,
+										   CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_mark(CmHttpRequest *request, CmFault *fault);
+
+/* Removes that of an incarnation; true also for 404. */
+extern CmHttpRequest *cm_engine_begin_unmark(CmEngine *engine, const CmIdentity *identity,
+											 int incarnation, CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_unmark(CmHttpRequest *request, CmFault *fault);
+
+/*
  * --- streams ---
  *
  * Bytes of a stream whose cm_http_status() is not 200 are an error message:
@@ -240,6 +289,8 @@ typedef struct CmEvent
 {
 	CmEventKind kind;
 	char container_id[CM_CONTAINER_ID_LEN + 1];
+	char epoch[37];
+	int incarnation; /* of whoever made the container */
 	int64 job_id;
 	int attempt;
 	char signal_name[16]; /* of KILL: a number or a name */

@@ -75,10 +75,17 @@ read_number_label(const CmJson *labels, const char *name, int64 max)
 	return number;
 }
 
-static bool
-is_label(const CmJson *labels, const char *name, const char *value)
+bool
+cm_engine_is_label(const CmJson *labels, const char *name, const char *value)
 {
 	return strcmp(cm_json_string(cm_json_get(labels, name), ""), value) == 0;
+}
+
+/* Far from INT_MAX, so that whoever takes over can go beyond what was seen. */
+int
+cm_engine_read_incarnation(const CmJson *labels)
+{
+	return (int) read_number_label(labels, CM_LABEL_INCARNATION, INT_MAX / 2);
 }
 
 /* Either all that makes it one of our jobs is there, or nothing is filled. */
@@ -91,14 +98,14 @@ cm_engine_read_labels(const CmJson *labels, CmContainerLabels *out)
 	int64 attempt = read_number_label(labels, CM_LABEL_ATTEMPT, INT_MAX);
 
 	memset(out, 0, sizeof(*out));
-	if (!is_label(labels, CM_LABEL_VERSION, CM_LABELS_VERSION) ||
-		!is_label(labels, CM_LABEL_KIND, CM_KIND_JOB) || strlen(epoch) >= sizeof(out->epoch) ||
-		job_id == 0 || attempt == 0)
+	if (!cm_engine_is_label(labels, CM_LABEL_VERSION, CM_LABELS_VERSION) ||
+		!cm_engine_is_label(labels, CM_LABEL_KIND, CM_KIND_JOB) ||
+		strlen(epoch) >= sizeof(out->epoch) || job_id == 0 || attempt == 0)
 		return;
 	strlcpy(out->epoch, epoch, sizeof(out->epoch));
 	if (cm_engine_is_id(spec)) /* a SHA-256 looks the same */
 		strlcpy(out->spec_hash, spec, sizeof(out->spec_hash));
-	out->incarnation = (int) read_number_label(labels, CM_LABEL_INCARNATION, INT_MAX);
+	out->incarnation = cm_engine_read_incarnation(labels);
 	out->job_id = job_id;
 	out->attempt = (int) attempt;
 }
@@ -394,7 +401,8 @@ cm_engine_read_inspect(CmHttpRequest *request, CmInspect *inspect, CmFault *faul
 /* ---- list ---- */
 
 void
-cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *more)
+cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *kind,
+						 const char *more)
 {
 	StringInfoData filters;
 	char *epoch = psprintf("%s=%s", CM_LABEL_EPOCH, identity->epoch);
@@ -402,7 +410,7 @@ cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *
 	initStringInfo(&filters);
 	appendStringInfoString(&filters, "{\"label\":[");
 	cm_json_append_string(&filters, epoch);
-	appendStringInfo(&filters, ",\"%s=%s\"]%s}", CM_LABEL_KIND, CM_KIND_JOB, more);
+	appendStringInfo(&filters, ",\"%s=%s\"]%s}", CM_LABEL_KIND, kind, more);
 	appendStringInfoString(to, "filters=");
 	cm_http_append_escaped(to, filters.data);
 	pfree(filters.data);
@@ -425,7 +433,7 @@ cm_engine_begin_list(CmEngine *engine, const CmIdentity *identity, CmEngineDone 
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "/containers/json?all=1&");
-	cm_engine_append_filters(&query, identity, "");
+	cm_engine_append_filters(&query, identity, CM_KIND_JOB, "");
 	request = cm_engine_send(engine, &call, cm_engine_make_path(engine, query.data, "", ""));
 	pfree(query.data);
 	return request;
@@ -472,6 +480,97 @@ read_listed(const CmJson *reply, CmListed **listed, int *n)
 		next.state = guess_state(cm_json_string(cm_json_get(item, "State"), ""));
 		*listed = reserve_listed(*listed, *n, &n_allocated);
 		(*listed)[(*n)++] = next;
+	}
+	return true;
+}
+
+/* ---- list of all epochs ---- */
+
+CmHttpRequest *
+cm_engine_begin_list_all(CmEngine *engine, CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = "GET",
+		.timeout_ms = LIST_TIMEOUT_MS,
+		.max_body_bytes = CM_ENGINE_LIST_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+	StringInfoData query;
+	CmHttpRequest *request;
+
+	initStringInfo(&query);
+	appendStringInfoString(&query, "/containers/json?all=1&filters=");
+	cm_http_append_escaped(&query, "{\"label\":[\"" CM_LABEL_KIND "=" CM_KIND_JOB "\"]}");
+	request = cm_engine_send(engine, &call, cm_engine_make_path(engine, query.data, "", ""));
+	pfree(query.data);
+	return request;
+}
+
+static bool
+is_uuid(const char *text)
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+	if (strlen(text) != strlen(form))
+		return false;
+	for (int i = 0; form[i] != '\0'; i++)
+		if (form[i] == 'x' ? !cm_chars_is_lower_hex(text[i]) : text[i] != form[i])
+			return false;
+	return true;
+}
+
+static void
+copy_member(char *out, size_t out_size, const CmJson *item, const char *name)
+{
+	const char *text = cm_json_string(cm_json_get(item, name), "");
+
+	cm_engine_copy_line(out, out_size, text, strlen(text));
+}
+
+static bool
+read_shown(const CmJson *item, CmShown *shown)
+{
+	const CmJson *names = cm_json_get(item, "Names");
+	const char *name = "";
+
+	memset(shown, 0, sizeof(*shown));
+	cm_engine_read_labels(cm_json_get(item, "Labels"), &shown->listed.labels);
+	if (shown->listed.labels.job_id == 0 || !is_uuid(shown->listed.labels.epoch) ||
+		!cm_engine_copy_id(shown->listed.id, cm_json_string(cm_json_get(item, "Id"), NULL)))
+		return false;
+	if (names != NULL && names->kind == CM_JSON_ARRAY && names->count > 0)
+		name = cm_json_string(names->items[0], "");
+	name += name[0] == '/' ? 1 : 0;
+	cm_engine_copy_line(shown->name, sizeof(shown->name), name, strlen(name));
+	copy_member(shown->image, sizeof(shown->image), item, "Image");
+	copy_member(shown->state, sizeof(shown->state), item, "State");
+	shown->created_at_s = cm_json_int(cm_json_get(item, "Created"), 0);
+	return true;
+}
+
+bool
+cm_engine_read_list_all(CmHttpRequest *request, CmShown **shown, int *n, CmFault *fault)
+{
+	const CmJson *reply = cm_engine_parse_reply(request, fault);
+	int n_allocated = 64;
+
+	*n = 0;
+	*shown = NULL;
+	if (reply == NULL)
+		return false;
+	if (reply->kind != CM_JSON_ARRAY)
+		return cm_engine_set_garbled(fault, "the reply to list");
+	*shown = palloc(n_allocated * sizeof(CmShown));
+	for (int i = 0; i < reply->count; i++)
+	{
+		if (*n == n_allocated)
+		{
+			n_allocated *= 2;
+			*shown = repalloc_huge(*shown, n_allocated * sizeof(CmShown));
+		}
+		if (read_shown(reply->items[i], &(*shown)[*n]))
+			(*n)++;
 	}
 	return true;
 }

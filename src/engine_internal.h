@@ -49,8 +49,14 @@ extern bool cm_engine_copy_id(char *out, const char *text);
 
 extern void cm_engine_read_labels(const CmJson *labels, CmContainerLabels *out);
 
-/* filters={...}, escaped for a query: one label of ours, and then what more
- * (JSON members beginning with a comma, or "") is wanted. */
-extern void cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *more);
+extern bool cm_engine_is_label(const CmJson *labels, const char *name, const char *value);
+
+/* 0: it says none. */
+extern int cm_engine_read_incarnation(const CmJson *labels);
+
+/* filters={...}, escaped for a query: what is ours and of that kind, and then
+ * what more (JSON members beginning with a comma, or "") is wanted. */
+extern void cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *kind,
+									 const char *more);
 
 #endif /* CM_ENGINE_INTERNAL_H */

@@ -96,7 +96,7 @@ cm_engine_begin_events(CmEngine *engine, const CmIdentity *identity, CmEngineDon
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "/events?");
-	cm_engine_append_filters(&query, identity, EVENT_FILTERS);
+	cm_engine_append_filters(&query, identity, CM_KIND_JOB, EVENT_FILTERS);
 	path = cm_engine_make_path(engine, query.data, "", "");
 	pfree(query.data);
 	return begin_stream(engine, "GET", path, on_bytes, on_done, arg);
@@ -240,6 +240,8 @@ read_event(const CmJson *line, CmEvent *event)
 
 	cm_engine_read_labels(attributes, &labels);
 	event->kind = read_kind(action);
+	strlcpy(event->epoch, labels.epoch, sizeof(event->epoch));
+	event->incarnation = labels.incarnation;
 	event->job_id = labels.job_id;
 	event->attempt = labels.attempt;
 	if (event->kind == CM_EVENT_KILL)

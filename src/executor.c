@@ -126,12 +126,44 @@ end_turn(void)
 }
 
 static void
-wait_for_lock(void)
+wait_for_change(long timeout_ms)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, OPEN_RETRY_MS,
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
 					 cm_wait_event("ContainerManagerStart"));
 	ResetLatch(MyLatch);
 	handle_interrupts();
+	MemoryContextReset(cm_ex.turn_context);
+}
+
+/*
+ * Waits while somebody's lock is in the way, and while this server must not
+ * touch what is on the hosts.  Then there are no hosts and no tasks: the process
+ * is there and does nothing.
+ */
+static void
+open_database(void)
+{
+	CmStoreOpening opening;
+	bool is_held = false;
+
+	while ((opening = cm_db_open()) == CM_STORE_BLOCKED || opening == CM_STORE_HELD)
+	{
+		if (opening == CM_STORE_HELD && !is_held)
+		{
+			is_held = true;
+			cm_shmem_set_phase(MyDatabaseId, CM_PHASE_ON_HOLD);
+			ereport(LOG, (errmsg("container_manager: on hold, see cm_status")));
+		}
+		cm_ex.counters.turns++;
+		end_turn();
+		wait_for_change(opening == CM_STORE_HELD ? cm_guc_poll_interval_ms : OPEN_RETRY_MS);
+		if (!cm_guc_enabled)
+			return;
+		/* While a flag is set nobody sets our latch for it again. */
+		(void) cm_shmem_take_wake_flags();
+	}
+	if (is_held)
+		cm_shmem_begin_work();
 }
 
 static void
@@ -149,8 +181,7 @@ start_executor(void)
 	cm_ex.next_poll_ms = cm_ex.now_ms;
 	MemoryContextSwitchTo(cm_ex.turn_context);
 	cm_ex.http = cm_http_new(cm_ex.context);
-	while (!cm_db_open())
-		wait_for_lock();
+	open_database();
 }
 
 /*
@@ -185,6 +216,8 @@ take_turn(uint32 wake_flags)
 
 	begin_turn();
 	has_more = cm_http_drain(cm_ex.http);
+	if (cm_ex.superseded_by != 0)
+		return cm_ex.now_ms;
 	next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
 	if (wake_flags != 0 || cm_db_next_ms() <= cm_ex.now_ms)
 	{
@@ -214,7 +247,13 @@ end_executor(WaitEventSet *set)
 {
 	CmExecutorEnd end = CM_EXECUTOR_DISABLED;
 
-	if (cm_ex.is_dropped)
+	if (cm_ex.superseded_by != 0)
+	{
+		while (!cm_db_record_superseded())
+			wait_for_change(OPEN_RETRY_MS);
+		end = CM_EXECUTOR_START_ANEW;
+	}
+	else if (cm_ex.is_dropped)
 	{
 		purge_hosts(set);
 		end = cm_store_is_there() ? CM_EXECUTOR_START_ANEW : CM_EXECUTOR_NO_EXTENSION;
@@ -236,7 +275,7 @@ cm_executor_run(void)
 	start_executor();
 	set = make_wait_set();
 	next_ms = cm_ex.now_ms;
-	while (!cm_ex.is_dropped && cm_guc_enabled)
+	while (!cm_ex.is_dropped && cm_ex.superseded_by == 0 && cm_guc_enabled)
 	{
 		uint32 wake_flags = wait_for_something(set, next_ms);
 

@@ -67,6 +67,8 @@ typedef struct Turn
 	CmTaken *taken;
 	int n_taken;
 
+	CmTaken *found; /* containers that were ahead of their jobs' rows */
+	int n_found;
 	int **stray_attempts;
 	CmExecHost **stray_hosts;
 	int n_stray_hosts;
@@ -433,7 +435,7 @@ step_expired(Turn *turn)
 
 	if (!turn->poll.has_expired)
 		return;
-	expired = cm_store_load_expired(MAX_BATCH, &n);
+	expired = cm_store_load_expired(MAX_BATCH, cm_hosts_unsure_jobs_up_to(), &n);
 	end_unstarted(turn, expired, n, CM_FAILED, CM_REASON_EXPIRED,
 				  "not started within its max_wait");
 }
@@ -455,6 +457,15 @@ count_freed_slots(const Turn *turn, CmCandidate *candidates, int n)
 }
 
 static void
+count_found(const Turn *turn, CmCandidate *candidates, int n)
+{
+	for (int i = 0; i < turn->n_found; i++)
+		for (int j = 0; j < n; j++)
+			if (candidates[j].host_id == turn->found[i].host_id)
+				candidates[j].used++;
+}
+
+static void
 step_claim(Turn *turn)
 {
 	CmLimits limits = cm_guc_limits();
@@ -468,7 +479,41 @@ step_claim(Turn *turn)
 	check_publishing();
 	candidates = cm_hosts_candidates(&n);
 	count_freed_slots(turn, candidates, n);
-	turn->taken = cm_store_claim(candidates, n, &limits, MAX_BATCH, &turn->n_taken);
+	count_found(turn, candidates, n);
+	turn->taken = cm_store_claim(candidates, n, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH,
+								 &turn->n_taken);
+}
+
+/*
+ * The server before us may have started jobs that to us are pending: what was
+ * not yet replicated when we took over.  They run where they were found.
+ */
+static void
+take_found(Turn *turn, const CmExecHost *host, const int64 *job_ids)
+{
+	CmLimits limits = cm_guc_limits();
+	CmFound *found;
+	CmTaken *taken;
+	int n;
+
+	if (cm_ex.identity.old_jobs_up_to == 0)
+		return;
+	found = palloc(sizeof(CmFound) * host->n_strays);
+	for (int i = 0; i < host->n_strays; i++)
+	{
+		found[i].job_id = job_ids[i];
+		found[i].attempt = host->strays[i].attempt;
+		found[i].container_id = host->strays[i].id;
+	}
+	check_publishing();
+	taken = cm_store_take_found(host->id, found, host->n_strays, cm_ex.identity.old_jobs_up_to,
+								&limits, &n);
+	if (n == 0)
+		return;
+	turn->found = turn->found ? repalloc(turn->found, sizeof(CmTaken) * (turn->n_found + n))
+							  : palloc(sizeof(CmTaken) * n);
+	memcpy(turn->found + turn->n_found, taken, sizeof(CmTaken) * n);
+	turn->n_found += n;
 }
 
 static void
@@ -490,6 +535,7 @@ step_strays(Turn *turn)
 		for (int i = 0; i < host->n_strays; i++)
 			ids[i] = host->strays[i].job_id;
 		turn->stray_attempts[turn->n_stray_hosts] = palloc(sizeof(int) * host->n_strays);
+		take_found(turn, host, ids);
 		cm_store_look_up_jobs(ids, host->n_strays, turn->stray_attempts[turn->n_stray_hosts]);
 		turn->stray_hosts[turn->n_stray_hosts++] = host;
 	}
@@ -497,10 +543,13 @@ step_strays(Turn *turn)
 
 typedef void (*TurnStep)(Turn *turn);
 
-/* Output before ends, ends before claims: a freed slot is used at once. */
+/*
+ * Output before ends, ends before claims: a freed slot is used at once.  What
+ * runs already is found before it could be claimed for elsewhere.
+ */
 static const TurnStep steps[] = {step_poll,	   step_hosts,		 step_details, step_logs,
 								 step_records, step_host_states, step_orphans, step_requests,
-								 step_expired, step_claim,		 step_strays};
+								 step_expired, step_strays,		 step_claim};
 
 /* --- after the commit --- */
 
@@ -644,6 +693,18 @@ has_free_slot(void)
 }
 
 static void
+apply_found(Turn *turn)
+{
+	for (int i = 0; i < turn->n_found; i++)
+	{
+		CmTask *task = cm_task_new(&turn->found[i], true);
+
+		task->look_again = true;
+		cm_task_step(task);
+	}
+}
+
+static void
 apply_claims(Turn *turn)
 {
 	cm_ex.counters.claimed += turn->n_taken;
@@ -669,6 +730,7 @@ apply_turn(Turn *turn)
 	}
 	cm_logs_read_on();
 	apply_records(turn);
+	apply_found(turn);
 	for (int i = 0; i < turn->n_stray_hosts; i++)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
 	apply_orphans(turn);
@@ -1004,11 +1066,8 @@ load_taken(void)
 		ereport(LOG, (errmsg("container_manager: taking up %d jobs that were under way", n)));
 }
 
-/*
- * False: somebody's lock is in the way, try again.  An error here ends the
- * process, and the launcher tries again.
- */
-bool
+/* An error here ends the process, and the launcher tries again. */
+CmStoreOpening
 cm_db_open(void)
 {
 	CmLockInTheWay lock = {0};
@@ -1027,5 +1086,18 @@ cm_db_open(void)
 	cm_ex.is_dropped = opening == CM_STORE_NO_EXTENSION;
 	cm_store_commit();
 	cm_shmem_note_blockers(lock.table, lock.pids, lock.n_pids);
-	return opening != CM_STORE_BLOCKED;
+	return opening;
+}
+
+/* Whoever comes after us finds it there, or sees for himself on the host. */
+bool
+cm_db_record_superseded(void)
+{
+	bool is_recorded;
+
+	cm_store_begin();
+	is_recorded =
+		!cm_store_is_open() || cm_store_record_superseded(cm_ex.superseded_by, cm_ex.superseded_on);
+	cm_store_commit();
+	return is_recorded;
 }

@@ -2,12 +2,12 @@
  * executor_hosts.c
  *		The executor's connection to each host.
  *
- * A host is asked for its version and size, then an event stream is opened,
- * then everything that bears our epoch is listed: in this order, so that
- * nothing can happen unseen between the list and the events.  Only then may
- * jobs be claimed for it.  The list is repeated as a heartbeat, since event
- * streams lose events silently.  Any failure closes all of it and begins
- * anew, with growing pauses; the tasks there wait meanwhile.
+ * A host is asked for its version and size, and whether another server has
+ * taken over; then an event stream is opened, then everything that bears our
+ * epoch is listed: in this order, so that nothing can happen unseen between the
+ * list and the events.  Only then may jobs be claimed for it.  The question and
+ * the list are repeated as a heartbeat, since event streams lose events silently.  Any failure
+ *closes all of it and begins anew, with growing pauses; the tasks there wait meanwhile.
  *
  * Events are hints, lists are hints with everybody on them; what counts for a
  * single container is inspect.
@@ -44,6 +44,7 @@
 
 static void begin_connecting(CmExecHost *host);
 static void begin_list(CmExecHost *host);
+static void begin_list_markers(CmExecHost *host);
 
 /* --- rows --- */
 
@@ -137,6 +138,7 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->connection++;
 	set_engine(host, row->connection_string);
 	host->phase = CM_HOST_AWAY;
+	host->is_marked = host->was_listed = false;
 	host->failures = 0;
 	host->next_ms = cm_ex.now_ms;
 	if (host->away_since == 0)
@@ -232,6 +234,22 @@ cm_hosts_candidates(int *n)
 	return candidates;
 }
 
+int64
+cm_hosts_unsure_jobs_up_to(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		if (host->is_configured &&
+			(!host->was_listed || (host->strays_are_new && host->n_strays > 0)))
+			return cm_ex.identity.old_jobs_up_to;
+	}
+	return 0;
+}
+
 /* --- losing and finding it --- */
 
 static void
@@ -283,6 +301,7 @@ lose_host(CmExecHost *host, const char *error, const char *hint)
 				(errmsg("container_manager: host \"%s\" does not answer: %s", host->name, error)));
 	}
 	host->phase = CM_HOST_AWAY;
+	host->is_marked = false;
 	host->next_ms =
 		cm_ex.now_ms + cm_backoff_delay_ms(++host->failures, RETRY_BASE_MS, RETRY_MAX_MS,
 										   pg_prng_double(&pg_global_prng_state));
@@ -317,6 +336,40 @@ become_ready(CmExecHost *host)
 	cm_ex.slots_changed = true;
 }
 
+/* --- who is in charge --- */
+
+/*
+ * Nothing is done on any host any more; the loop ends with this turn, and with
+ * it what is under way.
+ */
+static void
+step_down(const CmExecHost *witness, int incarnation)
+{
+	dlist_iter iter;
+
+	if (cm_ex.superseded_by == 0)
+		ereport(
+			WARNING,
+			(errmsg("container_manager: another server has taken over the jobs of this database"),
+			 errdetail("On host \"%s\" is a mark of incarnation %d; this server is incarnation %d.",
+					   witness->name, incarnation, cm_ex.identity.incarnation),
+			 errhint("See cm_status.")));
+	cm_ex.superseded_by = Max(cm_ex.superseded_by, incarnation);
+	strlcpy(cm_ex.superseded_on, witness->name, sizeof(cm_ex.superseded_on));
+	dlist_foreach (iter, &cm_ex.hosts)
+		dlist_container(CmExecHost, node, iter.cur)->phase = CM_HOST_AWAY;
+}
+
+/* seen_home NULL: not told.  true: we are not in charge. */
+static bool
+check_incarnation(const CmExecHost *host, int seen_incarnation, const char *seen_home)
+{
+	if (cm_identity_is_superseded(cm_ex.identity.incarnation, cm_ex.identity.home, seen_incarnation,
+								  seen_home))
+		step_down(host, seen_incarnation);
+	return cm_ex.superseded_by != 0;
+}
+
 /* --- events --- */
 
 static void
@@ -329,10 +382,13 @@ take_events(CmHttpRequest *request, void *arg)
 		return; /* an error message; its end comes soon */
 	if (host->phase == CM_HOST_SUBSCRIBING)
 		begin_list(host);
-	while (cm_engine_next_event(request, &event))
+	while (cm_ex.superseded_by == 0 && cm_engine_next_event(request, &event))
 	{
 		CmTask *task = cm_task_find(event.job_id, event.attempt);
 
+		if (strcmp(event.epoch, cm_ex.identity.epoch) == 0 &&
+			check_incarnation(host, event.incarnation, NULL))
+			return;
 		if (task != NULL && task->host == host)
 			cm_task_note_event(task, &event);
 	}
@@ -357,6 +413,8 @@ note_events_ended(CmHttpRequest *request, void *arg)
 static void
 begin_events(CmExecHost *host)
 {
+	if (cm_ex.superseded_by != 0)
+		return;
 	host->phase = CM_HOST_SUBSCRIBING;
 	host->events = cm_engine_begin_events(&host->engine, &cm_ex.identity, take_events,
 										  note_events_ended, host);
@@ -375,7 +433,7 @@ note_memory(CmHttpRequest *request, void *arg)
 	host->request = NULL;
 	cm_engine_read_memory(request, host->engine_at_us, &host->memory);
 	cm_http_finish(request);
-	begin_events(host);
+	begin_list_markers(host);
 }
 
 static void
@@ -384,7 +442,7 @@ begin_remembering(CmExecHost *host)
 	memset(&host->memory, 0, sizeof(host->memory));
 	host->request = cm_engine_begin_memory(&host->engine, host->engine_at_us, note_memory, host);
 	if (host->request == NULL)
-		begin_events(host);
+		begin_list_markers(host);
 	else
 		cm_ex.counters.http_requests++;
 }
@@ -424,6 +482,8 @@ note_version(CmHttpRequest *request, void *arg)
 	}
 	strlcpy(host->engine_version, version.engine_version, sizeof(host->engine_version));
 	cm_http_finish(request);
+	if (cm_ex.superseded_by != 0)
+		return;
 	host->request = cm_engine_begin_info(&host->engine, ASK_TIMEOUT_MS, note_info, host);
 	cm_ex.counters.http_requests++;
 }
@@ -433,6 +493,135 @@ begin_connecting(CmExecHost *host)
 {
 	host->phase = CM_HOST_ASKING;
 	host->request = cm_engine_begin_version(&host->engine, ASK_TIMEOUT_MS, note_version, host);
+	cm_ex.counters.http_requests++;
+}
+
+/* --- marks --- */
+
+/* That it cannot keep or tell them is said in so many words: it is what bars the host. */
+static void
+lose_host_for_marks(CmExecHost *host, CmHttpRequest *request, const CmFault *fault)
+{
+	char error[512];
+
+	if (fault->kind == CM_FAULT_UNREACHABLE || fault->kind == CM_FAULT_UNSURE)
+	{
+		lose_host_by_fault(host, request, fault);
+		return;
+	}
+	snprintf(error, sizeof(error),
+			 "could not be asked by its volumes whether another server has taken over: %s",
+			 fault->message);
+	cm_http_finish(request);
+	lose_host(host, error, "The engine must allow to list and to make volumes.");
+}
+
+static void
+note_mark(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmFault fault;
+
+	host->request = NULL;
+	if (!cm_engine_read_mark(request, &fault))
+	{
+		lose_host_for_marks(host, request, &fault);
+		return;
+	}
+	cm_http_finish(request);
+	host->is_marked = true;
+	begin_list_markers(host);
+}
+
+static void
+begin_mark(CmExecHost *host)
+{
+	host->request = cm_engine_begin_mark(&host->engine, &cm_ex.identity, note_mark, host);
+	cm_ex.counters.http_requests++;
+}
+
+static void
+note_unmarked(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmFault fault;
+
+	if (!cm_engine_read_unmark(request, &fault))
+		ereport(LOG, (errmsg("container_manager: could not remove an old mark from host \"%s\": %s",
+							 host->name, fault.message)));
+	cm_http_finish(request);
+}
+
+/* Those of our earlier incarnations, which ours makes needless. */
+static void
+remove_old_marks(CmExecHost *host, const CmMarker *markers, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (markers[i].incarnation >= cm_ex.identity.incarnation)
+			continue;
+		cm_engine_begin_unmark(&host->engine, &cm_ex.identity, markers[i].incarnation,
+							   note_unmarked, host);
+		cm_ex.counters.http_requests++;
+	}
+}
+
+/* false: we are not in charge, and have stepped down. */
+static bool
+judge_markers(CmExecHost *host, const CmMarker *markers, int n, bool *has_ours)
+{
+	*has_ours = false;
+	for (int i = 0; i < n; i++)
+	{
+		if (check_incarnation(host, markers[i].incarnation, markers[i].home))
+			return false;
+		*has_ours = *has_ours || markers[i].incarnation == cm_ex.identity.incarnation;
+	}
+	return cm_ex.superseded_by == 0;
+}
+
+static void
+note_markers(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmMarker *markers;
+	CmFault fault;
+	bool has_ours;
+	int n;
+
+	host->request = NULL;
+	if (!cm_engine_read_markers(request, &cm_ex.identity, &markers, &n, &fault))
+	{
+		lose_host_for_marks(host, request, &fault);
+		return;
+	}
+	cm_http_finish(request);
+	if (!judge_markers(host, markers, n, &has_ours))
+		return;
+	/* The first of all needs none: nobody was before him. */
+	if (!has_ours && cm_ex.identity.incarnation > 1)
+	{
+		if (host->is_marked)
+			lose_host(host, "the engine does not keep the volume that says who is in charge", "");
+		else
+			begin_mark(host);
+		return;
+	}
+	host->is_marked = false;
+	remove_old_marks(host, markers, n);
+	if (host->phase == CM_HOST_READY)
+		begin_list(host);
+	else
+		begin_events(host);
+}
+
+static void
+begin_list_markers(CmExecHost *host)
+{
+	if (cm_ex.superseded_by != 0)
+		return;
+	host->request =
+		cm_engine_begin_list_markers(&host->engine, &cm_ex.identity, note_markers, host);
 	cm_ex.counters.http_requests++;
 }
 
@@ -587,6 +776,13 @@ note_list(CmHttpRequest *request, void *arg)
 		return;
 	}
 	cm_http_finish(request);
+	for (int i = 0; i < n; i++)
+		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) == 0 &&
+			check_incarnation(host, listed[i].labels.incarnation, NULL))
+			return;
+	if (cm_ex.superseded_by != 0)
+		return;
+	host->was_listed = true;
 	host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
 	if (host->phase != CM_HOST_READY)
 		become_ready(host);
@@ -604,6 +800,8 @@ note_list(CmHttpRequest *request, void *arg)
 static void
 begin_list(CmExecHost *host)
 {
+	if (cm_ex.superseded_by != 0)
+		return;
 	if (host->phase != CM_HOST_READY)
 		host->phase = CM_HOST_LISTING;
 	host->list_begun_ms = cm_ex.now_ms;
@@ -789,7 +987,8 @@ tick_host(CmExecHost *host)
 			break;
 		case CM_HOST_READY:
 			host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
-			cm_host_suspect(host);
+			if (host->request == NULL)
+				begin_list_markers(host);
 			break;
 	}
 }
@@ -900,6 +1099,9 @@ cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 		ereport(WARNING, (errmsg("%d containers of unknown jobs run on host \"%s\"", n_warnings,
 								 host->name)));
 	host->strays_are_new = false;
+	/* Perhaps the last one that old jobs waited for. */
+	if (cm_ex.identity.old_jobs_up_to > 0)
+		cm_ex.slots_changed = true;
 }
 
 /* --- the extension was dropped --- */
@@ -908,6 +1110,20 @@ cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 #define PURGE_SURE_MS 3000
 
 static void note_purge_list(CmHttpRequest *request, void *arg);
+
+/* Another server has taken over: what is there is its own. */
+static void
+leave_host_alone(CmExecHost *host)
+{
+	ereport(
+		LOG,
+		(errmsg(
+			"container_manager: containers on host \"%s\" are left to the server that took over",
+			host->name)));
+	host->is_purged = true;
+	host->phase = CM_HOST_AWAY;
+	host->engine.api_minor = 0;
+}
 
 static void
 begin_purge_list(CmExecHost *host)
@@ -941,6 +1157,15 @@ note_purge_list(CmHttpRequest *request, void *arg)
 	host->phase = CM_HOST_AWAY;
 	host->is_purged = cm_engine_read_list(request, &listed, &n, &fault);
 	cm_http_finish(request);
+	for (int i = 0; host->is_purged && i < n; i++)
+	{
+		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) == 0 &&
+			listed[i].labels.incarnation > cm_ex.identity.incarnation)
+		{
+			leave_host_alone(host);
+			return;
+		}
+	}
 	for (int i = 0; host->is_purged && i < n && host->n_starting < MAX_REMOVALS; i++)
 	{
 		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0)
@@ -949,6 +1174,42 @@ note_purge_list(CmHttpRequest *request, void *arg)
 		host->n_starting++;
 		cm_engine_begin_remove(&host->engine, listed[i].id, true, note_purge_removed, host);
 	}
+}
+
+/* Our marks go first: whoever is left has nothing to fear of us any more. */
+static void
+note_purge_markers(CmHttpRequest *request, void *arg)
+{
+	CmExecHost *host = arg;
+	CmMarker *markers;
+	CmFault fault;
+	int n;
+
+	host->request = NULL;
+	(void) cm_engine_read_markers(request, &cm_ex.identity, &markers, &n, &fault);
+	cm_http_finish(request);
+	for (int i = 0; i < n; i++)
+	{
+		if (cm_identity_is_superseded(cm_ex.identity.incarnation, cm_ex.identity.home,
+									  markers[i].incarnation, markers[i].home))
+		{
+			leave_host_alone(host);
+			return;
+		}
+	}
+	for (int i = 0; i < n; i++)
+		cm_engine_begin_unmark(&host->engine, &cm_ex.identity, markers[i].incarnation,
+							   note_unmarked, host);
+	begin_purge_list(host);
+}
+
+static void
+begin_purge_host(CmExecHost *host)
+{
+	host->phase = CM_HOST_LISTING;
+	host->list_begun_ms = cm_ex.now_ms;
+	host->request =
+		cm_engine_begin_list_markers(&host->engine, &cm_ex.identity, note_purge_markers, host);
 }
 
 void
@@ -968,7 +1229,7 @@ cm_hosts_begin_purge(void)
 		host->next_ms = cm_ex.now_ms + PURGE_SURE_MS;
 		host->phase = CM_HOST_AWAY;
 		if (host->engine.api_minor != 0)
-			begin_purge_list(host);
+			begin_purge_host(host);
 	}
 }
 

@@ -45,7 +45,7 @@
 typedef enum CmHostPhase
 {
 	CM_HOST_AWAY,		 /* not connected; next try at next_ms */
-	CM_HOST_ASKING,		 /* GET /version, then /info, is under way */
+	CM_HOST_ASKING,		 /* /version, /info, and who is in charge, are asked for */
 	CM_HOST_SUBSCRIBING, /* the event stream is being opened */
 	CM_HOST_LISTING,	 /* the first full list is under way */
 	CM_HOST_READY
@@ -90,7 +90,7 @@ typedef struct CmExecHost
 	bool auto_pull_images;
 
 	CmHostPhase phase;
-	CmHttpRequest *request; /* version, info or list */
+	CmHttpRequest *request; /* version, info, marks or list */
 	CmHttpRequest *events;
 	int64 list_begun_ms;
 	int64 next_ms; /* next try, or next list */
@@ -117,6 +117,8 @@ typedef struct CmExecHost
 	int n_removing;		  /* of them, under way */
 	bool has_more_strays; /* to be removed when these are */
 	bool is_purged;		  /* nothing of ours was left at the last look */
+	bool was_listed;	  /* once since this process began */
+	bool is_marked;		  /* our mark was made and is to be seen */
 } CmExecHost;
 
 /* --- tasks --- */
@@ -254,6 +256,8 @@ typedef struct CmExecutor
 	int64 publish_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
 	bool is_dropped;
+	int superseded_by;		/* another server's incarnation; 0: we are in charge */
+	char superseded_on[64]; /* the host that shows it */
 	CmExecutorCounters counters;
 } CmExecutor;
 
@@ -275,6 +279,11 @@ extern void cm_host_leave_pull(CmTask *task);
 extern CmCandidate *cm_hosts_candidates(int *n);
 /* What the database knows of the host's strays; removes those that may go. */
 extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
+/*
+ * Jobs up to this one may have been started on a host that was not yet looked at,
+ * by the server before us: they must not be started elsewhere.
+ */
+extern int64 cm_hosts_unsure_jobs_up_to(void);
 /* Memory that is not in a context of ours. */
 extern void cm_hosts_free_all(void);
 /* Removes all our containers from all hosts that answer. */
@@ -357,7 +366,10 @@ extern void cm_logs_read_on(void);
 extern int64 cm_logs_tick(CmTask *task);
 
 /* executor_db.c */
-extern bool cm_db_open(void);
+/* BLOCKED and HELD: to be tried again. */
+extern CmStoreOpening cm_db_open(void);
+/* We are superseded; false: it could not be recorded now. */
+extern bool cm_db_record_superseded(void);
 extern void cm_db_record(CmTask *task, const CmRecord *record);
 extern void cm_db_forget_task(CmTask *task);
 /* When the next transaction is due by the clock, or by what waits. */

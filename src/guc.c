@@ -25,6 +25,7 @@
 #define MAX_PIDS 4194304 /* Linux' own bound */
 
 bool cm_guc_enabled = true;
+bool cm_guc_take_over_copies = false;
 int cm_guc_poll_interval_ms = 10000;
 int cm_guc_heartbeat_interval_ms = 20000;
 int cm_guc_default_memory_limit_mb = 512;
@@ -62,6 +63,13 @@ define_working(void)
 		"restore, or by ALTER SYSTEM for all. It takes effect when the executor starts; "
 		"SELECT cm_start_executor() starts it again.",
 		&cm_guc_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable(
+		"container_manager.take_over_copies",
+		"Whether a copy of the server's files takes over the jobs of the original by itself.",
+		"Off, it holds until cm_take_over(). Set it on only where the original can never run "
+		"beside its copy, as when every start is from a restored backup.",
+		&cm_guc_take_over_copies, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"container_manager.poll_interval",

@@ -299,6 +299,7 @@ settle(CmWatch *watch, const CmExecutorStatus *status, TimestampTz now)
 			break;
 		case CM_PHASE_STARTING:
 		case CM_PHASE_AT_WORK:
+		case CM_PHASE_ON_HOLD:
 		case CM_PHASE_CRASHED:
 			schedule_restart(watch, status, now);
 			break;
@@ -340,9 +341,11 @@ look_after(CmWatch *watch, TimestampTz now)
 	cm_shmem_executor_status(watch->database, &status);
 	if (is_alive(watch, &status))
 	{
-		if (status.phase == CM_PHASE_AT_WORK)
+		bool is_there = status.phase == CM_PHASE_AT_WORK || status.phase == CM_PHASE_ON_HOLD;
+
+		if (is_there)
 			watch->due_at = NOT_DUE;
-		return status.phase != CM_PHASE_AT_WORK;
+		return !is_there;
 	}
 
 	/* read again: it may have ended between the two questions */

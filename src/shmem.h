@@ -33,6 +33,7 @@ typedef enum CmExecutorPhase
 	CM_PHASE_NONE,	   /* nobody looked yet, or gone */
 	CM_PHASE_STARTING, /* registered, not yet at work */
 	CM_PHASE_AT_WORK,
+	CM_PHASE_ON_HOLD,		 /* there, and does nothing: see identity.h */
 	CM_PHASE_NO_EXTENSION,	 /* looked: the extension is not there */
 	CM_PHASE_DISABLED,		 /* container_manager.enabled is off there */
 	CM_PHASE_CRASHED,		 /* ended by itself; the launcher tries again */

@@ -214,6 +214,7 @@ check_start(BackgroundWorkerHandle *handle)
 			cm_shmem_set_phase(MyDatabaseId, CM_PHASE_CRASHED);
 			throw_ended(&status);
 		case CM_PHASE_AT_WORK:
+		case CM_PHASE_ON_HOLD:
 			return true;
 		case CM_PHASE_DISABLED:
 			throw_disabled();
@@ -274,7 +275,7 @@ cm_start_executor(PG_FUNCTION_ARGS)
 
 	refuse_standby();
 	cm_shmem_executor_status(MyDatabaseId, &status);
-	if (status.phase == CM_PHASE_AT_WORK)
+	if (status.phase == CM_PHASE_AT_WORK || status.phase == CM_PHASE_ON_HOLD)
 		PG_RETURN_BOOL(false);
 	if (is_extension_uncommitted())
 		start_at_commit();

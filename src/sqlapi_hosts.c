@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "chars.h"
 #include "compat.h"
@@ -45,6 +46,7 @@ PG_FUNCTION_INFO_V1(cm_hosts_check_row);
 PG_FUNCTION_INFO_V1(cm_hosts_wake);
 PG_FUNCTION_INFO_V1(cm_hosts_probe_engine);
 PG_FUNCTION_INFO_V1(cm_hosts_read_info);
+PG_FUNCTION_INFO_V1(cm_hosts_list_engine);
 PG_FUNCTION_INFO_V1(cm_hosts_nearest_word);
 
 /* --- the check of a row --- */
@@ -461,6 +463,83 @@ cm_hosts_read_info(PG_FUNCTION_ARGS)
 	result = cstring_to_text(cm_store_text_from_utf8(pnstrdup(info.json, info.n_json)));
 	MemoryContextDelete(context);
 	PG_RETURN_TEXT_P(result);
+}
+
+/* --- what runs there --- */
+
+static bool
+ask_list(CmEngine *engine, CmShown **shown, int *n, CmDiagnosis *diagnosis)
+{
+	bool is_done = false;
+	CmFault fault = {0};
+	CmHttpRequest *request;
+	bool is_ok;
+
+	request = cm_engine_begin_list_all(engine, cm_engine_note_done, &is_done);
+	cm_engine_wait(engine->http, &is_done);
+	is_ok = cm_engine_read_list_all(request, shown, n, &fault);
+	if (!is_ok)
+		cm_diagnosis_make(&engine->endpoint, cm_http_outcome(request), &fault, diagnosis);
+	cm_http_finish(request);
+	return is_ok;
+}
+
+static TimestampTz
+read_unix_time(int64 seconds)
+{
+	return (TimestampTz) (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) *
+		   USECS_PER_SEC;
+}
+
+/* What an engine says of time is believed from 1970 to 9999. */
+static void
+put_shown(ReturnSetInfo *result, const CmShown *shown)
+{
+	const CmContainerLabels *labels = &shown->listed.labels;
+	Datum values[9];
+	bool nulls[9] = {0};
+
+	values[0] = CStringGetTextDatum(shown->listed.id);
+	set_text(values, nulls, 1, cm_store_text_from_utf8(shown->name));
+	set_text(values, nulls, 2, cm_store_text_from_utf8(shown->image));
+	set_text(values, nulls, 3, cm_store_text_from_utf8(shown->state));
+	nulls[4] = shown->created_at_s <= 0 || shown->created_at_s > INT64_C(253402300799);
+	values[4] = nulls[4] ? (Datum) 0 : TimestampTzGetDatum(read_unix_time(shown->created_at_s));
+	values[5] = DirectFunctionCall1(uuid_in, CStringGetDatum(labels->epoch));
+	nulls[6] = labels->incarnation == 0;
+	values[6] = Int32GetDatum(labels->incarnation);
+	values[7] = Int64GetDatum(labels->job_id);
+	values[8] = Int32GetDatum(labels->attempt);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* (host, connection_string) -> containers of jobs; see sql/40-hosts.sql. */
+Datum
+cm_hosts_list_engine(PG_FUNCTION_ARGS)
+{
+	const char *host = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *connection_string = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	MemoryContext context;
+	MemoryContext caller;
+	CmEngine engine;
+	CmVersion version;
+	CmDiagnosis diagnosis = {{0}, {0}};
+	CmShown *shown;
+	int n;
+
+	InitMaterializedSRF(fcinfo, 0);
+	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	open_engine(connection_string, &engine);
+	if (!ask_version(&engine, INFO_TIMEOUT_MS, &version, &diagnosis) ||
+		!ask_list(&engine, &shown, &n, &diagnosis))
+		ereport(ERROR, errcode(ERRCODE_IO_ERROR), errmsg("host \"%s\": %s", host, diagnosis.error),
+				diagnosis.hint[0] != '\0' ? errhint("%s", diagnosis.hint) : 0);
+	for (int i = 0; i < n; i++)
+		put_shown((ReturnSetInfo *) fcinfo->resultinfo, &shown[i]);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return (Datum) 0;
 }
 
 /* --- misspelt names --- */

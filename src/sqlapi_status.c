@@ -96,6 +96,8 @@ name_phase(CmExecutorPhase phase)
 			return "starting";
 		case CM_PHASE_AT_WORK:
 			return "at work";
+		case CM_PHASE_ON_HOLD:
+			return "on hold";
 		case CM_PHASE_NO_EXTENSION:
 			return "no extension";
 		case CM_PHASE_DISABLED:

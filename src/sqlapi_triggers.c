@@ -446,6 +446,11 @@ find_why_not_run(const char **hint)
 	if (cm_shmem_executor_status(MyDatabaseId, &status) &&
 		(status.phase == CM_PHASE_AT_WORK || status.phase == CM_PHASE_STARTING))
 		return NULL;
+	if (status.phase == CM_PHASE_ON_HOLD)
+	{
+		*hint = "See cm_status for why, and what to do.";
+		return "this server is on hold";
+	}
 	if (!cm_guc_enabled)
 	{
 		*hint =

@@ -26,8 +26,14 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "guc.h"
+#include "home.h"
 #include "store.h"
 #include "store_sql.h"
+
+/* More than a server can be ahead of its standby. */
+#define SKIPPED_JOBS 10000
+#define SKIPPED_EVENTS 100000
 
 bool cm_store_is_publishing = false;
 
@@ -54,7 +60,7 @@ static LockedTable locked_tables[] = {
 	{NULL, "cm_job_events", RowExclusiveLock, InvalidOid},
 	{NULL, "cm_job_attempts", RowExclusiveLock, InvalidOid},
 	{NULL, "cm_hosts", RowShareLock, InvalidOid},
-	{"cm_internal", "identity", AccessShareLock, InvalidOid},
+	{"cm_internal", "identity", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "queue", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
@@ -118,17 +124,26 @@ cm_sql_generation(void)
 	return n_openings;
 }
 
+static Datum
+make_text(const char *utf8, char *null)
+{
+	*null = utf8 == NULL ? 'n' : ' ';
+	return utf8 == NULL ? (Datum) 0 : CStringGetTextDatum(cm_store_text_from_utf8(utf8));
+}
+
 /* --- who we are --- */
 
 static void
-become_a_copy(void)
+become_a_copy(const CmIdentityHere *here)
 {
 	static CmSql new_epoch = {
-		"UPDATE cm_internal.identity i SET epoch = c.epoch, incarnation = 1,"
-		" database_oid = $1, system_identifier = (SELECT system_identifier FROM pg_control_system())"
+		"UPDATE cm_internal.identity i SET epoch = c.epoch, incarnation = 1, database_oid = $1,"
+		" system_identifier = $2, home = $3, timeline = $4, held_because = NULL,"
+		" held_since = NULL, seen_incarnation = 0, seen_on = NULL, take_over_asked = false,"
+		" old_jobs_up_to = 0"
 		" FROM cm_internal.current_identity c",
-		1,
-		{OIDOID},
+		4,
+		{OIDOID, INT8OID, TEXTOID, INT8OID},
 		NULL,
 		0};
 	static CmSql calm_jobs = {"UPDATE @extschema@.cm_jobs SET updated_at = clock_timestamp(),"
@@ -155,9 +170,13 @@ become_a_copy(void)
 		{0},
 		NULL,
 		0};
-	Datum database = ObjectIdGetDatum(MyDatabaseId);
+	Datum values[4];
 
-	cm_sql_run(&new_epoch, &database, NULL);
+	values[0] = ObjectIdGetDatum(here->database_oid);
+	values[1] = Int64GetDatum(here->system_identifier);
+	values[2] = CStringGetTextDatum(here->home);
+	values[3] = Int64GetDatum(here->timeline);
+	cm_sql_run(&new_epoch, values, NULL);
 	cm_sql_run(&calm_jobs, NULL, NULL);
 	cm_sql_run(&empty_queue, NULL, NULL);
 	cm_sql_run(&empty_requests, NULL, NULL);
@@ -168,39 +187,184 @@ become_a_copy(void)
 				 "It gets an epoch of its own; unfinished jobs that came along do not run here.")));
 }
 
+/* What is recorded of us, and what is found. */
+typedef struct Identity
+{
+	CmIdentity known;
+	CmIdentityRow row;
+	CmIdentityHere here;
+} Identity;
+
 static void
-load_identity(CmIdentity *identity)
+load_identity(Identity *identity)
 {
 	static CmSql load = {"SELECT i.epoch::text, i.incarnation, i.database_oid::int8,"
-						 " i.system_identifier, s.system_identifier"
+						 " i.system_identifier, s.system_identifier, i.home, i.timeline,"
+						 " i.held_because, i.take_over_asked, i.old_jobs_up_to"
 						 " FROM cm_internal.identity i, pg_control_system() s",
 						 0,
 						 {0},
 						 NULL,
 						 0};
-	static CmSql upgraded = {"UPDATE cm_internal.identity SET system_identifier ="
-							 " (SELECT system_identifier FROM pg_control_system())",
-							 0,
-							 {0},
-							 NULL,
-							 0};
+	static char home[CM_HOME_SIZE];
 
+	if (!cm_home_read(home))
+		ereport(ERROR, (errcode_for_file_access(),
+						errmsg("could not stat file \"%s/PG_VERSION\": %m", DataDir)));
 	if (cm_sql_run(&load, NULL, NULL) != 1)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("table cm_internal.identity does not have exactly one row"),
 						errhint("Drop the extension and create it anew.")));
-	if ((Oid) cm_sql_int64(0, 3, 0) != MyDatabaseId)
+	memset(identity, 0, sizeof(*identity));
+	strlcpy(identity->known.epoch, cm_sql_text(0, 1), sizeof(identity->known.epoch));
+	identity->known.incarnation = cm_sql_int32(0, 2, 1);
+	strlcpy(identity->known.home, home, sizeof(identity->known.home));
+	identity->known.old_jobs_up_to = cm_sql_int64(0, 10, 0);
+	identity->row.database_oid = (Oid) cm_sql_int64(0, 3, 0);
+	identity->row.system_identifier = cm_sql_int64(0, 4, 0);
+	identity->row.home = cm_sql_text(0, 6);
+	identity->row.timeline = cm_sql_int64(0, 7, 0);
+	identity->row.hold = cm_identity_parse_hold(cm_sql_text(0, 8));
+	identity->row.is_take_over_asked = cm_sql_bool(0, 9);
+	identity->here.database_oid = MyDatabaseId;
+	identity->here.system_identifier = cm_sql_int64(0, 5, 0);
+	identity->here.home = home;
+	identity->here.timeline = cm_home_timeline();
+	identity->here.was_standby = cm_home_was_standby();
+	identity->here.may_take_over_copies = cm_guc_take_over_copies;
+}
+
+/*
+ * Numbers that the server before us may have given out, unknown to us, are not
+ * given out again.  Returns the last one that is known.
+ */
+static int64
+skip_numbers(const char *table, int64 n)
+{
+	static CmSql skip = {
+		"SELECT coalesce(pg_catalog.pg_sequence_last_value(d.objid::regclass), 0),"
+		" pg_catalog.setval(d.objid::regclass,"
+		" coalesce(pg_catalog.pg_sequence_last_value(d.objid::regclass), 0) + $2)"
+		" FROM pg_catalog.pg_depend d WHERE d.deptype = 'i'"
+		" AND d.classid = 'pg_catalog.pg_class'::regclass"
+		" AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = $1"
+		" AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = d.objid AND c.relkind = 'S')",
+		2,
+		{OIDOID, INT8OID},
+		NULL,
+		0};
+	Datum values[2];
+
+	values[0] = ObjectIdGetDatum(get_relname_relid(table, extension_schema_oid));
+	values[1] = Int64GetDatum(n);
+	return cm_sql_run(&skip, values, NULL) == 1 ? cm_sql_int64(0, 1, 0) : 0;
+}
+
+/* What the server before us did without our knowing: not before a pg_upgrade,
+ * which begins when that one has ended. */
+static int64
+leave_gaps(const Identity *identity)
+{
+	static CmSql last = {"SELECT max(job_id) FROM cm_internal.queue", 0, {0}, NULL, 0};
+	int64 last_job;
+
+	if (identity->row.hold == CM_HOLD_NOT &&
+		identity->row.system_identifier != identity->here.system_identifier)
+		return identity->known.old_jobs_up_to;
+	(void) skip_numbers("cm_job_events", SKIPPED_EVENTS);
+	last_job = skip_numbers("cm_jobs", SKIPPED_JOBS);
+	cm_sql_run(&last, NULL, NULL);
+	return Max(last_job, cm_sql_int64(0, 1, 0));
+}
+
+static void
+take_over(const Identity *identity)
+{
+	static CmSql raise = {
+		"UPDATE cm_internal.identity i SET system_identifier = $1, home = $2, timeline = $3,"
+		" incarnation = greatest(i.incarnation, i.seen_incarnation) + 1, old_jobs_up_to = $4,"
+		" held_because = NULL, held_since = NULL, seen_incarnation = 0, seen_on = NULL,"
+		" take_over_asked = false",
+		4,
+		{INT8OID, TEXTOID, INT8OID, INT8OID},
+		NULL,
+		0};
+	Datum values[4];
+
+	values[0] = Int64GetDatum(identity->here.system_identifier);
+	values[1] = CStringGetTextDatum(identity->here.home);
+	values[2] = Int64GetDatum(identity->here.timeline);
+	values[3] = Int64GetDatum(leave_gaps(identity));
+	cm_sql_run(&raise, values, NULL);
+	ereport(LOG, (errmsg("container_manager: database \"%s\" takes over its jobs on this server",
+						 get_database_name(MyDatabaseId))));
+}
+
+static void
+record_hold(CmHold hold, int incarnation, const char *host)
+{
+	static CmSql record = {
+		"UPDATE cm_internal.identity SET held_because = $1, held_since = clock_timestamp(),"
+		" seen_incarnation = $2, seen_on = $3, take_over_asked = false",
+		3,
+		{TEXTOID, INT4OID, TEXTOID},
+		NULL,
+		0};
+	char nulls[4] = "   ";
+	Datum values[3];
+
+	values[0] = CStringGetTextDatum(cm_identity_hold_word(hold));
+	values[1] = Int32GetDatum(incarnation);
+	values[2] = make_text(host, &nulls[2]);
+	cm_sql_run(&record, values, nulls);
+}
+
+/* Whoever asks for a takeover locks it, too; false: he is just doing so. */
+static bool
+lock_identity(void)
+{
+	static CmSql lock = {
+		"SELECT FROM cm_internal.identity FOR UPDATE SKIP LOCKED", 0, {0}, NULL, 0};
+
+	return cm_sql_run(&lock, NULL, NULL) == 1;
+}
+
+static CmStoreOpening
+settle_identity(CmIdentity *known)
+{
+	Identity identity;
+	CmIdentityVerdict verdict;
+	CmHold hold;
+
+	load_identity(&identity);
+	verdict = cm_identity_judge(&identity.row, &identity.here, &hold);
+	if (verdict != CM_IDENTITY_SAME && (verdict != CM_IDENTITY_HOLD || hold != identity.row.hold))
 	{
-		become_a_copy();
-		cm_sql_run(&load, NULL, NULL);
+		if (!lock_identity())
+			return CM_STORE_BLOCKED;
+		load_identity(&identity);
+		verdict = cm_identity_judge(&identity.row, &identity.here, &hold);
 	}
-	else if (cm_sql_int64(0, 4, 0) != cm_sql_int64(0, 5, 0))
-	{
-		cm_sql_run(&upgraded, NULL, NULL);
-		cm_sql_run(&load, NULL, NULL);
-	}
-	strlcpy(identity->epoch, cm_sql_text(0, 1), sizeof(identity->epoch));
-	identity->incarnation = cm_sql_int32(0, 2, 1);
+	if (verdict == CM_IDENTITY_NEW_EPOCH)
+		become_a_copy(&identity.here);
+	else if (verdict == CM_IDENTITY_TAKE_OVER)
+		take_over(&identity);
+	else if (verdict == CM_IDENTITY_HOLD && hold != identity.row.hold)
+		record_hold(hold, 0, NULL);
+	if (verdict == CM_IDENTITY_HOLD)
+		return CM_STORE_HELD;
+	load_identity(&identity);
+	*known = identity.known;
+	return CM_STORE_OPEN;
+}
+
+bool
+cm_store_record_superseded(int incarnation, const char *host)
+{
+	if (!lock_identity())
+		return false;
+	record_hold(CM_HOLD_SUPERSEDED, incarnation, host);
+	return true;
 }
 
 static bool
@@ -242,6 +406,8 @@ find_schema(Oid extension)
 CmStoreOpening
 cm_store_open(CmIdentity *identity, Oid *extension, CmLockInTheWay *lock)
 {
+	CmStoreOpening opening;
+
 	extension_oid = get_extension_oid("container_manager", true);
 	*extension = extension_oid;
 	n_openings++;
@@ -251,8 +417,13 @@ cm_store_open(CmIdentity *identity, Oid *extension, CmLockInTheWay *lock)
 		return CM_STORE_BLOCKED;
 	if (get_extension_oid("container_manager", true) != extension_oid)
 		return CM_STORE_NO_EXTENSION;
-	load_identity(identity);
-	return CM_STORE_OPEN;
+	opening = settle_identity(identity);
+	if (opening == CM_STORE_BLOCKED)
+	{
+		lock->table = "identity";
+		lock->n_pids = 0;
+	}
+	return opening;
 }
 
 /* Somebody may have renamed the schema. */
@@ -393,13 +564,6 @@ cm_store_load_hosts(int *n)
 		hosts[i].auto_pull_images = cm_sql_bool(i, 7);
 	}
 	return hosts;
-}
-
-static Datum
-make_text(const char *utf8, char *null)
-{
-	*null = utf8 == NULL ? 'n' : ' ';
-	return utf8 == NULL ? (Datum) 0 : CStringGetTextDatum(cm_store_text_from_utf8(utf8));
 }
 
 bool

@@ -45,6 +45,7 @@ typedef enum CmStoreOpening
 {
 	CM_STORE_OPEN,
 	CM_STORE_NO_EXTENSION,
+	CM_STORE_HELD,	 /* as a copy, or superseded: see identity.h */
 	CM_STORE_BLOCKED /* try again later */
 } CmStoreOpening;
 
@@ -52,9 +53,16 @@ typedef enum CmStoreOpening
  * Finds the extension and who this database is.  To be called in every
  * process once, and again when the extension may have been dropped and made
  * anew.  A copy of another database (CREATE DATABASE ... TEMPLATE) gets an
- * epoch of its own here, and the jobs that came along become inert.
+ * epoch of its own here, and the jobs that came along become inert; a promoted
+ * standby and an upgraded cluster get a higher incarnation.
  */
 extern CmStoreOpening cm_store_open(CmIdentity *identity, Oid *extension, CmLockInTheWay *lock);
+
+/*
+ * Another server has a higher incarnation, as was seen on that host: recorded,
+ * so that this one holds from now on.  false: somebody's lock is in the way.
+ */
+extern bool cm_store_record_superseded(int incarnation, const char *host);
 
 /* Is the extension that was found still there?  One cache look-up. */
 extern bool cm_store_is_open(void);
@@ -140,10 +148,26 @@ extern void cm_store_promote_due(void);
 
 /*
  * Claims up to the candidates' free slots, in the order of the queue, raises
- * the attempt and makes them launching.  The candidates' used counts go up.
+ * the attempt and makes them launching.  The candidates' used counts go up.  Jobs
+ * up to unsure_up_to are taken only where they must run on a certain host.
  */
-extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits,
-							   int max_claims, int *n);
+extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
+							   const CmLimits *limits, int max_claims, int *n);
+
+/* A container of ours whose job is perhaps not known to have been taken. */
+typedef struct CmFound
+{
+	int64 job_id;
+	int attempt;
+	const char *container_id;
+} CmFound;
+
+/*
+ * Pending jobs up to that one, of which a container of their next attempt was
+ * found on the host, become launching there.  Others are left alone.
+ */
+extern CmTaken *cm_store_take_found(int host_id, const CmFound *found, int n_found, int64 up_to,
+									const CmLimits *limits, int *n);
 
 /* Jobs that are not to be started any more, or are to be stopped. */
 typedef struct CmUnstarted
@@ -154,7 +178,8 @@ typedef struct CmUnstarted
 } CmUnstarted;
 
 /* Pending jobs whose max_wait is over; at most max. */
-extern CmUnstarted *cm_store_load_expired(int max, int *n);
+/* Those up to unsure_up_to may have been started all the same, and are left. */
+extern CmUnstarted *cm_store_load_expired(int max, int64 unsure_up_to, int *n);
 
 /*
  * Takes requests off the table and carries out those that concern the queue

@@ -141,7 +141,8 @@ typedef struct Choice
 	int n;
 	int64 *job_ids;
 	int *host_ids;
-	CmColumn skipped; /* jobs whose row somebody has locked */
+	CmColumn skipped;	/* jobs whose row somebody has locked */
+	int64 unsure_up_to; /* jobs that may run somewhere already */
 } Choice;
 
 void
@@ -183,15 +184,16 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 		" (SELECT q.job_id, q.priority, q.run_at FROM cm_internal.queue q"
 		"  WHERE q.placement = p.placement AND q.status = 'pending' AND q.is_due"
 		"  AND (q.expires_at IS NULL OR q.expires_at > now()) AND q.job_id <> ALL ($3)"
+		"  AND (q.job_id > $4 OR q.placement <> 0)"
 		"  ORDER BY q.priority DESC, q.run_at, q.job_id LIMIT p.n FOR UPDATE SKIP LOCKED) q"
 		" ORDER BY q.priority DESC, q.run_at, q.job_id",
-		3,
-		{INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID},
+		4,
+		{INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8OID},
 		NULL,
 		0};
 	CmColumn placements;
 	CmColumn limits;
-	Datum values[3];
+	Datum values[4];
 
 	cm_column_init(&placements, INT4OID, n + 1);
 	cm_column_init(&limits, INT4OID, n + 1);
@@ -207,6 +209,7 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 	values[0] = cm_column_array(&placements);
 	values[1] = cm_column_array(&limits);
 	values[2] = cm_column_array(&choice->skipped);
+	values[3] = Int64GetDatum(choice->unsure_up_to);
 	return cm_sql_run(&heads, values, NULL);
 }
 
@@ -382,8 +385,8 @@ lock_hosts(CmCandidate *candidates, int n)
 }
 
 CmTaken *
-cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits, int max_claims,
-			   int *n)
+cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
+			   const CmLimits *limits, int max_claims, int *n)
 {
 	Choice choice = {0};
 	CmTaken *taken;
@@ -391,6 +394,7 @@ cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits
 	choice.job_ids = palloc(sizeof(int64) * max_claims);
 	choice.host_ids = palloc(sizeof(int) * max_claims);
 	cm_column_init(&choice.skipped, INT8OID, 16);
+	choice.unsure_up_to = unsure_up_to;
 	*n = 0;
 	if (sum_free_slots(candidates, n_candidates) == 0)
 		return NULL;
@@ -407,6 +411,101 @@ cm_store_claim(CmCandidate *candidates, int n_candidates, const CmLimits *limits
 	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 		read_claimed(i, &choice, &taken[i], limits);
+	return taken;
+}
+
+/* --- containers that are ahead of their jobs' rows --- */
+
+/* Locks the queue rows of those that are to be taken, and gives their ids. */
+static uint64
+select_found(const CmFound *found, int n_found, int64 up_to, int64 **ids)
+{
+	static CmSql select = {"SELECT q.job_id FROM cm_internal.queue q"
+						   " WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
+						   " (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
+						   "  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
+						   " ORDER BY q.job_id FOR UPDATE SKIP LOCKED",
+						   3,
+						   {INT8ARRAYOID, INT4ARRAYOID, INT8OID},
+						   NULL,
+						   0};
+	CmColumn jobs;
+	CmColumn attempts;
+	Datum values[3];
+	uint64 n;
+
+	cm_column_init(&jobs, INT8OID, n_found);
+	cm_column_init(&attempts, INT4OID, n_found);
+	for (int i = 0; i < n_found; i++)
+	{
+		cm_column_add_int64(&jobs, found[i].job_id);
+		cm_column_add_int32(&attempts, found[i].attempt);
+	}
+	values[0] = cm_column_array(&jobs);
+	values[1] = cm_column_array(&attempts);
+	values[2] = Int64GetDatum(up_to);
+	n = cm_sql_run(&select, values, NULL);
+	*ids = palloc(sizeof(int64) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		(*ids)[i] = cm_sql_int64(i, 1, 0);
+	return n;
+}
+
+static const char *
+find_container_of(const CmFound *found, int n_found, const CmJobSpec *spec)
+{
+	for (int i = 0; i < n_found; i++)
+		if (found[i].job_id == spec->job_id && found[i].attempt == spec->attempt)
+			return found[i].container_id;
+	return "";
+}
+
+static void
+save_found_id(int64 job_id, const char *container_id)
+{
+	static CmSql save = {
+		"WITH q AS (UPDATE cm_internal.queue SET container_id = $2 WHERE job_id = $1)"
+		" UPDATE @extschema@.cm_jobs SET container_id = $2 WHERE id = $1",
+		2,
+		{INT8OID, TEXTOID},
+		NULL,
+		0};
+	Datum values[2];
+
+	values[0] = Int64GetDatum(job_id);
+	values[1] = CStringGetTextDatum(container_id);
+	cm_sql_run(&save, values, NULL);
+}
+
+CmTaken *
+cm_store_take_found(int host_id, const CmFound *found, int n_found, int64 up_to,
+					const CmLimits *limits, int *n)
+{
+	Choice choice = {0};
+	CmTaken *taken;
+	int64 *ids;
+	uint64 n_ids = select_found(found, n_found, up_to, &ids);
+
+	*n = 0;
+	choice.job_ids = palloc(sizeof(int64) * Max(n_ids, 1));
+	choice.host_ids = palloc(sizeof(int) * Max(n_ids, 1));
+	if (n_ids > 0)
+		choice.n = (int) lock_jobs(ids, n_ids, choice.job_ids);
+	for (int i = 0; i < choice.n; i++)
+		choice.host_ids[i] = host_id;
+	if (choice.n == 0)
+		return NULL;
+	*n = (int) mark_claimed(&choice);
+	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		read_claimed(i, &choice, &taken[i], limits);
+	for (int i = 0; i < *n; i++)
+	{
+		const char *id = find_container_of(found, n_found, &taken[i].spec);
+
+		strlcpy(taken[i].container_id, id, sizeof(taken[i].container_id));
+		save_found_id(taken[i].spec.job_id, id);
+	}
 	return taken;
 }
 
@@ -428,18 +527,20 @@ read_unstarted(uint64 n_rows, int *n)
 }
 
 CmUnstarted *
-cm_store_load_expired(int max, int *n)
+cm_store_load_expired(int max, int64 unsure_up_to, int *n)
 {
 	static CmSql load = {"SELECT job_id, attempt, true FROM cm_internal.queue"
-						 " WHERE status = 'pending' AND expires_at <= now()"
+						 " WHERE status = 'pending' AND expires_at <= now() AND job_id > $2"
 						 " ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED",
-						 1,
-						 {INT4OID},
+						 2,
+						 {INT4OID, INT8OID},
 						 NULL,
 						 0};
-	Datum value = Int32GetDatum(max);
+	Datum values[2];
 
-	return read_unstarted(cm_sql_run(&load, &value, NULL), n);
+	values[0] = Int32GetDatum(max);
+	values[1] = Int64GetDatum(unsure_up_to);
+	return read_unstarted(cm_sql_run(&load, values, NULL), n);
 }
 
 /*

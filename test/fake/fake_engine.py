@@ -254,6 +254,7 @@ class State:
             if container.timer:
                 container.timer.cancel()
         self.containers = {}
+        self.volumes = {}
         self.names = {}
         self.events = collections.deque(maxlen=256)
         self.clear_faults()
@@ -307,6 +308,7 @@ class State:
                 }
                 for c in self.containers.values()
             },
+            "volumes": self.volumes,
             "requests": self.requests,
             "pulls": self.pulls,
             "event_streams": len(self.event_streams),
@@ -733,6 +735,8 @@ class Api:
                 ("GET", r"/networks", self.networks),
                 ("GET", r"/networks/([^/]+)", self.network),
                 ("GET", r"/volumes", self.volumes),
+                ("POST", r"/volumes/create", self.create_volume),
+                ("DELETE", r"/volumes/([^/]+)", self.remove_volume),
             )
         ]
         self.routes = [(m.split("|"), p, h) for m, p, h in self.routes]
@@ -1067,8 +1071,21 @@ class Api:
             raise HttpError(404, "network %s not found" % match[1])
         connection.answer(200, self.network_named(match[1]))
 
-    def volumes(self, connection, _request, _match):
-        connection.answer(200, {"Volumes": [], "Warnings": None})
+    def volumes(self, connection, request, _match):
+        wanted = read_filters(request.query).get("label", ())
+        found = [v for v in self.state.volumes.values() if matches_labels(wanted, v["Labels"])]
+        connection.answer(200, {"Volumes": found, "Warnings": None})
+
+    def create_volume(self, connection, request, _match):
+        """Of one name there is one volume, with the labels that it was first given."""
+        config = json.loads(request.body)
+        volume = {"Name": config["Name"], "Driver": "local", "Labels": config.get("Labels") or {}}
+        connection.answer(201, self.state.volumes.setdefault(config["Name"], volume))
+
+    def remove_volume(self, connection, _request, match):
+        if self.state.volumes.pop(urllib.parse.unquote(match[1]), None) is None:
+            raise HttpError(404, "get %s: no such volume" % match[1])
+        connection.answer(204)
 
 
 class FrameWriter:
