@@ -22,6 +22,8 @@
 /* A start without an answer counts as not made when, so long after the host
  * answers again, the container has still not started. */
 #define START_SURE_MS 6000
+/* For a SIGKILL to do its work, before another one is sent. */
+#define KILL_AGAIN_MS 10000
 /* For the event of a start that raced with a removal. */
 #define SETTLE_MS 500
 /* A create that gets no answer for so long, though the host answers others, is
@@ -532,6 +534,7 @@ note_killed(CmHttpRequest *request, void *arg)
 	if (cm_engine_read_kill(request, &fault))
 	{
 		task->s.kill_sent = true;
+		task->s.kill_again_ms = cm_ex.now_ms + KILL_AGAIN_MS;
 		task->wake_ms = cm_ex.now_ms + LOOK_DELAY_MS;
 	}
 	else

@@ -25,14 +25,17 @@
 #include "executor_internal.h"
 #include "guc.h"
 
-#define MAX_READ_TRIES 5
-/* Between tries, so that a host that is gone is known to be before the last. */
+/* Within a minute: what cannot be read then is removed with its container. */
+#define MAX_READ_TRIES 16
+/* Between tries, longer each time, so that a host that is gone is known to be
+ * before the last. */
 #define RETRY_MS 500
+#define MAX_RETRY_MS 5000
 /* The last reading is given up when less than so much comes in so long; that
  * counts as several tries. */
 #define STALL_MS 20000
 #define STALL_BYTES 4096
-#define STALL_TRIES 3
+#define STALL_TRIES 8
 #define RECORD_OVERHEAD_BYTES 75
 
 static void take_log_bytes(CmHttpRequest *request, void *arg);
@@ -313,7 +316,7 @@ end_collecting(CmTask *task, bool is_good)
 
 	if (!is_good && ++logs->n_tries < MAX_READ_TRIES)
 	{
-		logs->retry_ms = cm_ex.now_ms + RETRY_MS;
+		logs->retry_ms = cm_ex.now_ms + Min(RETRY_MS * logs->n_tries, MAX_RETRY_MS);
 		return;
 	}
 	if (!is_good)

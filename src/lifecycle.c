@@ -232,6 +232,15 @@ decide_running_absent(const CmSituation *s)
 			  CM_DO_NOTHING);
 }
 
+/* An engine may accept a SIGKILL and yet not carry it out. */
+static CmDecision
+kill_now(const CmSituation *s)
+{
+	if (s->kill_sent && !is_past(s->now_ms, s->kill_again_ms))
+		return stay(s, CM_DO_NOTHING, s->kill_again_ms);
+	return stay(s, CM_DO_KILL, 0);
+}
+
 static CmDecision
 decide_running_running(const CmSituation *s)
 {
@@ -239,10 +248,8 @@ decide_running_running(const CmSituation *s)
 	{
 		int64_t kill_ms = s->stop_sent_ms + s->grace_ms;
 
-		if (s->kill_sent)
-			return stay(s, CM_DO_NOTHING, 0);
-		if (s->now_ms >= kill_ms)
-			return stay(s, CM_DO_KILL, 0);
+		if (s->kill_sent || s->now_ms >= kill_ms)
+			return kill_now(s);
 		return stay(s, CM_DO_NOTHING, kill_ms);
 	}
 	if (s->cancel_requested || is_past(s->now_ms, s->deadline_ms))
@@ -283,7 +290,7 @@ decide_terminal(const CmSituation *s)
 		case CM_SEEN_EXITED:
 			return stay(s, CM_DO_REMOVE, 0);
 		case CM_SEEN_RUNNING:
-			return stay(s, s->kill_sent ? CM_DO_NOTHING : CM_DO_KILL, 0);
+			return kill_now(s);
 	}
 	return stay(s, CM_DO_NOTHING, 0);
 }

@@ -108,7 +108,7 @@ typedef struct CmSituation
 						 * container may run without its knowledge */
 	bool discarded;		/* we removed it before it ever started */
 	CmStop stop;		/* a SIGTERM of ours was accepted */
-	bool kill_sent;
+	bool kill_sent;		/* likewise a SIGKILL */
 
 	/* time */
 	int64_t now_ms;
@@ -117,7 +117,8 @@ typedef struct CmSituation
 	int64_t sure_ms;	 /* when an unsure start counts as not sent */
 	int64_t lost_ms;	 /* when its silent host counts as lost; 0: never */
 	int64_t stop_sent_ms;
-	int64_t grace_ms; /* between SIGTERM and SIGKILL */
+	int64_t grace_ms;	   /* between SIGTERM and SIGKILL */
+	int64_t kill_again_ms; /* if it runs on; 0: not by time */
 } CmSituation;
 
 typedef struct CmDecision

@@ -114,6 +114,16 @@ static const Row flag_rows[] = {
 	{"its host tells of it: not lost", {AT(RUNNING, RUNNING), .lost_ms = PAST},
 	 {CM_RUNNING, R(NONE), CM_DO_NOTHING, 0}},
 
+	/* a SIGKILL that was sent */
+	{"has time to do its work",
+	 {AT(RUNNING, RUNNING), .stop = CM_STOP_CANCEL, .stop_sent_ms = PAST, .kill_sent = true, .kill_again_ms = LATER},
+	 {CM_RUNNING, R(NONE), CM_DO_NOTHING, LATER}},
+	{"is sent again where it did not",
+	 {AT(RUNNING, RUNNING), .stop = CM_STOP_CANCEL, .stop_sent_ms = PAST, .kill_sent = true, .kill_again_ms = NOW},
+	 {CM_RUNNING, R(NONE), CM_DO_KILL, 0}},
+	{"also to what is left over", {AT(FAILED, RUNNING), .kill_sent = true, .kill_again_ms = PAST},
+	 {CM_FAILED, R(NONE), CM_DO_KILL, 0}},
+
 	/* abandoned */
 	{"abandoned while launching", {AT(LAUNCHING, UNKNOWN), .abandoned = true},
 	 {CM_FAILED, R(ABANDONED), CM_DO_NOTHING, 0}},
