@@ -76,19 +76,32 @@ palloc0(Size n_bytes)
 	return memset(palloc(n_bytes), 0, n_bytes);
 }
 
-void *
-repalloc(void *pointer, Size n_bytes)
+static void *
+resize_block(void *pointer, Size n_bytes)
 {
 	Block *block = (Block *) pointer - 1;
 	Context *context = block->context;
 
-	REQUIRE(n_bytes <= MaxAllocSize);
 	unlink_block(block);
 	block = realloc(block, sizeof(Block) + n_bytes);
 	REQUIRE(block != NULL);
 	block->n_bytes = n_bytes;
 	link_block(block, context);
 	return block + 1;
+}
+
+void *
+repalloc(void *pointer, Size n_bytes)
+{
+	REQUIRE(n_bytes <= MaxAllocSize);
+	return resize_block(pointer, n_bytes);
+}
+
+void *
+repalloc_huge(void *pointer, Size n_bytes)
+{
+	REQUIRE(n_bytes <= MaxAllocHugeSize);
+	return resize_block(pointer, n_bytes);
 }
 
 void
