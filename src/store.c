@@ -289,6 +289,14 @@ take_over(const Identity *identity)
 		{INT8OID, TEXTOID, INT8OID, INT8OID},
 		NULL,
 		0};
+	/* They are what the server before us saw. */
+	static CmSql forget_states = {
+		"UPDATE cm_internal.host_states SET state = 'unknown', since = clock_timestamp(),"
+		" error = NULL, hint = NULL",
+		0,
+		{0},
+		NULL,
+		0};
 	Datum values[4];
 
 	values[0] = Int64GetDatum(identity->here.system_identifier);
@@ -296,6 +304,7 @@ take_over(const Identity *identity)
 	values[2] = Int64GetDatum(identity->here.timeline);
 	values[3] = Int64GetDatum(leave_gaps(identity));
 	cm_sql_run(&raise, values, NULL);
+	cm_sql_run(&forget_states, NULL, NULL);
 	ereport(LOG, (errmsg("container_manager: database \"%s\" takes over its jobs on this server",
 						 get_database_name(MyDatabaseId))));
 }
