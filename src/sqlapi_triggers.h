@@ -1,0 +1,34 @@
+/*
+ * sqlapi_triggers.h
+ *		What the triggers share.
+ *
+ * Floor 5.  They run with the rights of whoever writes the row, so that "owner"
+ * is who he says he is; what he may not read (hosts, identity, queue) is read as
+ * the table's owner.  The executor's session runs as a replica, where none of
+ * them fires but the one that publishes events.
+ */
+#ifndef CM_SQLAPI_TRIGGERS_H
+#define CM_SQLAPI_TRIGGERS_H
+
+#include "postgres.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+
+/* A statement that is planned once per session and table. */
+typedef struct CmTriggerSql
+{
+	const char *text; /* %s: the schema, once */
+	int n_args;
+	Oid arg_types[2];
+	Oid relation;
+	SPIPlanPtr plan;
+} CmTriggerSql;
+
+/* Returns the number of rows; those are in SPI_tuptable.  Throws where it fails. */
+extern uint64 cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values);
+
+/* Throws where the function was not called as a trigger. */
+extern TriggerData *cm_sqlapi_trigger_data(FunctionCallInfo fcinfo);
+
+#endif /* CM_SQLAPI_TRIGGERS_H */
