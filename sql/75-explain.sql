@@ -129,7 +129,8 @@ RETURN CASE j.failure_reason
     WHEN 'timeout' THEN
         format('It ran longer than its timeout_seconds (%s) and was stopped.', j.timeout_seconds)
     WHEN 'cancelled' THEN CASE
-        WHEN j.started_at IS NULL AND j.attempt > 0 AND j.container_id IS NULL
+        WHEN j.started_at IS NULL AND EXISTS (SELECT FROM @extschema@.cm_job_attempts a
+                WHERE a.job_id = j.id AND a.attempt = j.attempt AND a.status <> 'cancelled')
             THEN 'It was cancelled while it waited for its next attempt.'
         WHEN j.started_at IS NULL THEN 'It was cancelled before it ran.'
         ELSE 'It was cancelled while it ran, and stopped.' END
