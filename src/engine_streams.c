@@ -20,6 +20,8 @@
 #define RECALL_TIMEOUT_MS 30000
 /* So many events of all kinds does an engine keep. */
 #define MAX_REMEMBERED 256
+/* Of these, so many may have happened after the time up to which it was asked. */
+#define MAX_NEWER 64
 #define MAX_LINE_BYTES (CM_ENGINE_SMALL_BYTES / 2)
 
 /* podman calls destroy "remove". */
@@ -185,7 +187,7 @@ cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memor
 		memory->asked_us = 0;
 	for (; newline != NULL; newline = memchr(newline + 1, '\n', body + n_bytes - (newline + 1)))
 		n++;
-	memory->is_full = n >= MAX_REMEMBERED;
+	memory->is_full = n >= MAX_REMEMBERED - MAX_NEWER;
 }
 
 CmEngineLife

@@ -146,6 +146,8 @@ open_database(void)
 	CmStoreOpening opening;
 	bool is_held = false;
 
+	/* While a flag is set nobody sets our latch for it again. */
+	(void) cm_shmem_take_wake_flags();
 	while ((opening = cm_db_open()) == CM_STORE_BLOCKED || opening == CM_STORE_HELD)
 	{
 		if (opening == CM_STORE_HELD && !is_held)
@@ -159,7 +161,6 @@ open_database(void)
 		wait_for_change(opening == CM_STORE_HELD ? cm_guc_poll_interval_ms : OPEN_RETRY_MS);
 		if (!cm_guc_enabled)
 			return;
-		/* While a flag is set nobody sets our latch for it again. */
 		(void) cm_shmem_take_wake_flags();
 	}
 	if (is_held)

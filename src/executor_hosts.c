@@ -33,12 +33,15 @@
 #define SECOND_LIST_MS 1000
 /* A container that nobody claims stays this long before it is removed. */
 #define STRAY_GRACE_MS 60000
+/* Between two looks at one that cannot be taken, for somebody's lock. */
+#define UNCLAIMED_RETRY_MS 250
 /* Between two requests to remove one. */
 #define STRAY_RETRY_MS 30000
 /* What is beyond is dealt with after later lists. */
 #define MAX_STRAYS 10000	  /* kept of one host */
 #define MAX_REMOVALS 64		  /* of such under way on one host */
 #define MORE_REMOVALS_MS 1000 /* then they are listed anew */
+#define MAX_UNMARKINGS 16	  /* old marks being removed from one host */
 #define MAX_STRAY_WARNINGS 10 /* after one list */
 #define PULL_STALL_MS 300000
 
@@ -543,13 +546,28 @@ begin_mark(CmExecHost *host)
 static void
 note_unmarked(CmHttpRequest *request, void *arg)
 {
-	CmExecHost *host = arg;
+	/* The host may have been dropped meanwhile. */
+	CmExecHost *host = cm_hosts_find(DatumGetInt32(PointerGetDatum(arg)));
 	CmFault fault;
 
 	if (!cm_engine_read_unmark(request, &fault))
-		ereport(LOG, (errmsg("container_manager: could not remove an old mark from host \"%s\": %s",
-							 host->name, fault.message)));
+		ereport(LOG,
+				(errmsg("container_manager: could not remove an old mark: %s", fault.message)));
 	cm_http_finish(request);
+	if (host != NULL)
+		host->n_unmarking--;
+}
+
+/* What is more than these is removed after a later look. */
+static void
+remove_mark(CmExecHost *host, int incarnation)
+{
+	if (host->n_unmarking >= MAX_UNMARKINGS)
+		return;
+	host->n_unmarking++;
+	cm_engine_begin_unmark(&host->engine, &cm_ex.identity, incarnation, note_unmarked,
+						   DatumGetPointer(Int32GetDatum(host->id)));
+	cm_ex.counters.http_requests++;
 }
 
 /* Those of our earlier incarnations, which ours makes needless. */
@@ -558,11 +576,8 @@ remove_old_marks(CmExecHost *host, const CmMarker *markers, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (markers[i].incarnation >= cm_ex.identity.incarnation)
-			continue;
-		cm_engine_begin_unmark(&host->engine, &cm_ex.identity, markers[i].incarnation,
-							   note_unmarked, host);
-		cm_ex.counters.http_requests++;
+		if (markers[i].incarnation < cm_ex.identity.incarnation)
+			remove_mark(host, markers[i].incarnation);
 	}
 }
 
@@ -1088,6 +1103,24 @@ judge_stray(CmExecHost *host, CmStray *stray, int attempt, int *n_warnings)
 		remove_stray(host, stray);
 }
 
+/*
+ * A container of the next attempt of an old job, whose row somebody has locked:
+ * until it can be taken for that attempt, none may be begun elsewhere.
+ */
+static bool
+has_unclaimed_of_old_jobs(const CmExecHost *host, const int *attempts)
+{
+	for (int i = 0; i < host->n_strays; i++)
+	{
+		const CmStray *stray = &host->strays[i];
+
+		if (stray->job_id <= cm_ex.identity.old_jobs_up_to && attempts[i] == stray->attempt &&
+			cm_task_find(stray->job_id, stray->attempt) == NULL)
+			return true;
+	}
+	return false;
+}
+
 void
 cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 {
@@ -1098,7 +1131,9 @@ cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
 	if (n_warnings > MAX_STRAY_WARNINGS)
 		ereport(WARNING, (errmsg("%d containers of unknown jobs run on host \"%s\"", n_warnings,
 								 host->name)));
-	host->strays_are_new = false;
+	host->strays_are_new = has_unclaimed_of_old_jobs(host, attempts);
+	if (host->strays_are_new)
+		cm_ex.next_poll_ms = Min(cm_ex.next_poll_ms, cm_ex.now_ms + UNCLAIMED_RETRY_MS);
 	/* Perhaps the last one that old jobs waited for. */
 	if (cm_ex.identity.old_jobs_up_to > 0)
 		cm_ex.slots_changed = true;
@@ -1186,7 +1221,13 @@ note_purge_markers(CmHttpRequest *request, void *arg)
 	int n;
 
 	host->request = NULL;
-	(void) cm_engine_read_markers(request, &cm_ex.identity, &markers, &n, &fault);
+	if (!cm_engine_read_markers(request, &cm_ex.identity, &markers, &n, &fault))
+	{
+		/* Nothing is removed before it is known whose it is. */
+		cm_http_finish(request);
+		host->phase = CM_HOST_AWAY;
+		return;
+	}
 	cm_http_finish(request);
 	for (int i = 0; i < n; i++)
 	{
@@ -1198,8 +1239,8 @@ note_purge_markers(CmHttpRequest *request, void *arg)
 		}
 	}
 	for (int i = 0; i < n; i++)
-		cm_engine_begin_unmark(&host->engine, &cm_ex.identity, markers[i].incarnation,
-							   note_unmarked, host);
+		remove_mark(host, markers[i].incarnation);
+	host->may_be_purged = true;
 	begin_purge_list(host);
 }
 
@@ -1247,8 +1288,12 @@ cm_hosts_purge_is_done(void)
 			(host->engine.api_minor == 0 || (host->is_purged && cm_ex.now_ms >= host->next_ms)))
 			continue;
 		is_done = false;
-		if (host->phase == CM_HOST_AWAY && cm_ex.now_ms - host->list_begun_ms >= 500)
+		if (host->phase != CM_HOST_AWAY || cm_ex.now_ms - host->list_begun_ms < 500)
+			continue;
+		if (host->may_be_purged)
 			begin_purge_list(host);
+		else
+			begin_purge_host(host);
 	}
 	return is_done;
 }

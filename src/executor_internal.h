@@ -116,6 +116,8 @@ typedef struct CmExecHost
 	bool strays_are_new;  /* not looked up since the last list */
 	int n_removing;		  /* of them, under way */
 	bool has_more_strays; /* to be removed when these are */
+	int n_unmarking;	  /* old marks being removed */
+	bool may_be_purged;	  /* the extension was dropped, and what is there is ours */
 	bool is_purged;		  /* nothing of ours was left at the last look */
 	bool was_listed;	  /* once since this process began */
 	bool is_marked;		  /* our mark was made and is to be seen */

@@ -712,8 +712,10 @@ cm_task_new(const CmTaken *taken, bool is_recovered)
 	task->s.has_id = taken->container_id[0] != '\0';
 	task->s.cancel_requested = taken->cancel_requested;
 	task->s.seen = is_recovered ? CM_SEEN_UNKNOWN : CM_SEEN_ABSENT;
-	/* Whoever was here before may have sent a start. */
-	task->s.start_unsure = is_recovered && taken->state == CM_LAUNCHING && task->s.has_id;
+	/* Whoever was here before may have sent a start; another server also one of a
+	 * container whose id has not come to us. */
+	task->s.start_unsure = is_recovered && taken->state == CM_LAUNCHING &&
+						   (task->s.has_id || taken->spec.job_id <= cm_ex.identity.old_jobs_up_to);
 	task->s.expires_ms = to_clock_ms(taken->expires_at);
 	task->s.grace_ms = cm_guc_stop_grace_ms;
 	if (taken->started_at != 0)

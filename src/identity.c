@@ -92,7 +92,8 @@ cm_identity_is_superseded(int incarnation, const char *home, int seen_incarnatio
 						  const char *seen_home)
 {
 	if (seen_incarnation != incarnation)
-		return seen_incarnation > incarnation;
+		return seen_incarnation > incarnation &&
+			   seen_incarnation - incarnation <= CM_MAX_INCARNATIONS_AHEAD;
 	return seen_home != NULL && !cm_identity_is_same_home(home, seen_home);
 }
 

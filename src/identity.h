@@ -62,6 +62,9 @@ extern CmIdentityVerdict cm_identity_judge(const CmIdentityRow *row, const CmIde
 
 extern bool cm_identity_is_same_home(const char *a, const char *b);
 
+/* Nobody takes over so often: what says so is forged, and would bar us for good. */
+#define CM_MAX_INCARNATIONS_AHEAD 1000000
+
 /*
  * Somebody was seen at work under our epoch; seen_home NULL: it did not say
  * where it lives.  Is it in charge, and not we?

@@ -260,6 +260,14 @@ skip_numbers(const char *table, int64 n)
 	return cm_sql_run(&skip, values, NULL) == 1 ? cm_sql_int64(0, 1, 0) : 0;
 }
 
+/* Returns the last job that is known. */
+static int64
+skip_all_numbers(void)
+{
+	(void) skip_numbers("cm_job_events", SKIPPED_EVENTS);
+	return skip_numbers("cm_jobs", SKIPPED_JOBS);
+}
+
 /* What the server before us did without our knowing: not before a pg_upgrade,
  * which begins when that one has ended. */
 static int64
@@ -271,8 +279,7 @@ leave_gaps(const Identity *identity)
 	if (identity->row.hold == CM_HOLD_NOT &&
 		identity->row.system_identifier != identity->here.system_identifier)
 		return identity->known.old_jobs_up_to;
-	(void) skip_numbers("cm_job_events", SKIPPED_EVENTS);
-	last_job = skip_numbers("cm_jobs", SKIPPED_JOBS);
+	last_job = skip_all_numbers();
 	cm_sql_run(&last, NULL, NULL);
 	return Max(last_job, cm_sql_int64(0, 1, 0));
 }
@@ -292,7 +299,8 @@ take_over(const Identity *identity)
 	/* They are what the server before us saw. */
 	static CmSql forget_states = {
 		"UPDATE cm_internal.host_states SET state = 'unknown', since = clock_timestamp(),"
-		" error = NULL, hint = NULL",
+		" error = NULL, hint = NULL WHERE host_id IN"
+		" (SELECT host_id FROM cm_internal.host_states FOR UPDATE SKIP LOCKED)",
 		0,
 		{0},
 		NULL,
@@ -359,7 +367,12 @@ settle_identity(CmIdentity *known)
 	else if (verdict == CM_IDENTITY_TAKE_OVER)
 		take_over(&identity);
 	else if (verdict == CM_IDENTITY_HOLD && hold != identity.row.hold)
+	{
+		/* The original goes on giving out numbers: what is submitted here meanwhile
+		 * must not be taken for its jobs when this one takes over. */
+		skip_all_numbers();
 		record_hold(hold, 0, NULL);
+	}
 	if (verdict == CM_IDENTITY_HOLD)
 		return CM_STORE_HELD;
 	load_identity(&identity);

@@ -418,20 +418,23 @@ cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
 
 /* Locks the queue rows of those that are to be taken, and gives their ids. */
 static uint64
-select_found(const CmFound *found, int n_found, int64 up_to, int64 **ids)
+select_found(int host_id, const CmFound *found, int n_found, int64 up_to, int64 **ids)
 {
-	static CmSql select = {"SELECT q.job_id FROM cm_internal.queue q"
+	static CmSql select = {"WITH h AS MATERIALIZED (SELECT FROM @extschema@.cm_hosts"
+						   "  WHERE id = $4 FOR KEY SHARE SKIP LOCKED)"
+						   " SELECT q.job_id FROM cm_internal.queue q"
 						   " WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
 						   " (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
 						   "  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
+						   " AND q.placement IN (0, $4) AND EXISTS (SELECT FROM h)"
 						   " ORDER BY q.job_id FOR UPDATE SKIP LOCKED",
-						   3,
-						   {INT8ARRAYOID, INT4ARRAYOID, INT8OID},
+						   4,
+						   {INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT4OID},
 						   NULL,
 						   0};
 	CmColumn jobs;
 	CmColumn attempts;
-	Datum values[3];
+	Datum values[4];
 	uint64 n;
 
 	cm_column_init(&jobs, INT8OID, n_found);
@@ -444,6 +447,7 @@ select_found(const CmFound *found, int n_found, int64 up_to, int64 **ids)
 	values[0] = cm_column_array(&jobs);
 	values[1] = cm_column_array(&attempts);
 	values[2] = Int64GetDatum(up_to);
+	values[3] = Int32GetDatum(host_id);
 	n = cm_sql_run(&select, values, NULL);
 	*ids = palloc(sizeof(int64) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
@@ -484,7 +488,7 @@ cm_store_take_found(int host_id, const CmFound *found, int n_found, int64 up_to,
 	Choice choice = {0};
 	CmTaken *taken;
 	int64 *ids;
-	uint64 n_ids = select_found(found, n_found, up_to, &ids);
+	uint64 n_ids = select_found(host_id, found, n_found, up_to, &ids);
 
 	*n = 0;
 	choice.job_ids = palloc(sizeof(int64) * Max(n_ids, 1));

@@ -91,7 +91,9 @@ test_superseded(void)
 	ok(cm_identity_is_superseded(1, "1.2", 2, NULL), "a later one, home not told");
 	ok(cm_identity_is_superseded(2, "1.2", 2, "3.4"), "the same number elsewhere");
 	ok(!cm_identity_is_superseded(2, "1.2", 2, NULL), "the same number, home not told");
-	ok(cm_identity_is_superseded(1, "1.2", INT_MAX, NULL), "largest");
+	ok(cm_identity_is_superseded(1, "1.2", 1 + CM_MAX_INCARNATIONS_AHEAD, NULL), "much later");
+	ok(!cm_identity_is_superseded(1, "1.2", 2 + CM_MAX_INCARNATIONS_AHEAD, NULL), "forged");
+	ok(!cm_identity_is_superseded(1, "1.2", INT_MAX, NULL), "largest");
 	ok(!cm_identity_is_superseded(1, "1.2", 0, NULL), "none");
 }
 
