@@ -87,6 +87,7 @@ my @last = (
 	[ 'a frame of an unknown type', { pieces => [ frame(1, "one\n"), [ '0900000000000005', 'hello', 1 ] ] }, 'one', $broken ],
 	[ 'no frames', { pieces => [ [ '', "hello, I am raw\n", 1000 ] ] }, 'one', $broken ],
 	[ 'a frame of 2 GB', { pieces => [ frame(1, "one\n"), [ '010000007fffffff', 'x', 1 ], [ '', 'x', 0 ] ] }, 'one', $broken ],
+	[ 'a frame of 4 GB', { pieces => [ frame(1, "one\n"), [ '01000000ffffffff', 'x', 1 ], [ '', 'x', 0 ] ] }, 'one', $broken ],
 	[ 'an end within a frame', { pieces => [ frame(1, "one\n"), frame(1, "two\n"), $torn ] }, 'one;two', $broken ],
 	[ 'an end within a header', { pieces => [ frame(1, "one\n"), [ '010000', '', 1 ] ] }, 'one', $broken ],
 	[ 'an error of the engine', { pieces => [ frame(1, "one\n"), frame(3, "Error grabbing logs\n") ] }, 'one', $broken ],
