@@ -417,9 +417,9 @@ cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *
 	pfree(epoch);
 }
 
-/* all=1: without it only those that run are told of. */
-CmHttpRequest *
-cm_engine_begin_list(CmEngine *engine, const CmIdentity *identity, CmEngineDone on_done, void *arg)
+/* Frees the query's text. */
+static CmHttpRequest *
+send_list(CmEngine *engine, StringInfo query, CmEngineDone on_done, void *arg)
 {
 	CmHttpCall call = {
 		.method = "GET",
@@ -428,15 +428,23 @@ cm_engine_begin_list(CmEngine *engine, const CmIdentity *identity, CmEngineDone 
 		.on_done = on_done,
 		.arg = arg,
 	};
-	StringInfoData query;
 	CmHttpRequest *request;
+
+	request = cm_engine_send(engine, &call, cm_engine_make_path(engine, query->data, "", ""));
+	pfree(query->data);
+	return request;
+}
+
+/* all=1: without it only those that run are told of. */
+CmHttpRequest *
+cm_engine_begin_list(CmEngine *engine, const CmIdentity *identity, CmEngineDone on_done, void *arg)
+{
+	StringInfoData query;
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "/containers/json?all=1&");
 	cm_engine_append_filters(&query, identity, CM_KIND_JOB, "");
-	request = cm_engine_send(engine, &call, cm_engine_make_path(engine, query.data, "", ""));
-	pfree(query.data);
-	return request;
+	return send_list(engine, &query, on_done, arg);
 }
 
 /* A list has no more than the word; one that is not known calls for inspect. */
@@ -489,22 +497,12 @@ read_listed(const CmJson *reply, CmListed **listed, int *n)
 CmHttpRequest *
 cm_engine_begin_list_all(CmEngine *engine, CmEngineDone on_done, void *arg)
 {
-	CmHttpCall call = {
-		.method = "GET",
-		.timeout_ms = LIST_TIMEOUT_MS,
-		.max_body_bytes = CM_ENGINE_LIST_BYTES,
-		.on_done = on_done,
-		.arg = arg,
-	};
 	StringInfoData query;
-	CmHttpRequest *request;
 
 	initStringInfo(&query);
 	appendStringInfoString(&query, "/containers/json?all=1&filters=");
 	cm_http_append_escaped(&query, "{\"label\":[\"" CM_LABEL_KIND "=" CM_KIND_JOB "\"]}");
-	request = cm_engine_send(engine, &call, cm_engine_make_path(engine, query.data, "", ""));
-	pfree(query.data);
-	return request;
+	return send_list(engine, &query, on_done, arg);
 }
 
 static bool
