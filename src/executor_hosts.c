@@ -31,19 +31,7 @@
 #define STEADY_MS 5000
 /* The second list follows soon: the event stream may have begun a bit late. */
 #define SECOND_LIST_MS 1000
-/* A container that nobody claims stays this long before it is removed. */
-#define STRAY_GRACE_MS 60000
-/* Between two looks at one that cannot be taken, for somebody's lock. */
-#define UNCLAIMED_RETRY_MS 250
-/* Between two requests to remove one. */
-#define STRAY_RETRY_MS 30000
-/* What is beyond is dealt with after later lists. */
-#define MAX_STRAYS 10000	  /* kept of one host */
-#define MAX_REMOVALS 64		  /* of such under way on one host */
-#define MORE_REMOVALS_MS 1000 /* then they are listed anew */
-#define MAX_UNMARKINGS 16	  /* old marks being removed from one host */
-#define MAX_STRAY_WARNINGS 10 /* after one list */
-#define PULL_STALL_MS 300000
+#define MAX_UNMARKINGS 16 /* old marks being removed from one host */
 
 static void begin_connecting(CmExecHost *host);
 static void begin_list(CmExecHost *host);
@@ -115,8 +103,8 @@ add_host(const CmHostRow *row)
 	return host;
 }
 
-static void
-drop_requests(CmExecHost *host)
+void
+cm_host_drop_requests(CmExecHost *host)
 {
 	if (host->request != NULL)
 		cm_http_cancel(host->request);
@@ -137,7 +125,7 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 		replace_text(host, &host->name, row->name);
 	if (strcmp(host->connection_string, row->connection_string) == 0)
 		return;
-	drop_requests(host);
+	cm_host_drop_requests(host);
 	host->connection++;
 	set_engine(host, row->connection_string);
 	host->phase = CM_HOST_AWAY;
@@ -175,7 +163,7 @@ has_tasks(const CmExecHost *host)
 static void
 drop_host(CmExecHost *host)
 {
-	drop_requests(host);
+	cm_host_drop_requests(host);
 	dlist_delete(&host->node);
 	free(host->strays);
 	MemoryContextDelete(host->context);
@@ -293,7 +281,7 @@ lose_host(CmExecHost *host, const char *error, const char *hint)
 {
 	if (was_steady(host))
 		host->failures = 0;
-	drop_requests(host);
+	cm_host_drop_requests(host);
 	note_state(host, error, hint);
 	if (host->away_since == 0)
 	{
@@ -559,8 +547,8 @@ note_unmarked(CmHttpRequest *request, void *arg)
 }
 
 /* What is more than these is removed after a later look. */
-static void
-remove_mark(CmExecHost *host, int incarnation)
+void
+cm_host_remove_mark(CmExecHost *host, int incarnation)
 {
 	if (host->n_unmarking >= MAX_UNMARKINGS)
 		return;
@@ -577,7 +565,7 @@ remove_old_marks(CmExecHost *host, const CmMarker *markers, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (markers[i].incarnation < cm_ex.identity.incarnation)
-			remove_mark(host, markers[i].incarnation);
+			cm_host_remove_mark(host, markers[i].incarnation);
 	}
 }
 
@@ -671,8 +659,8 @@ sort_listed(CmListed *listed, int n)
 }
 
 /* Of the task's job and attempt: the first of *count, or NULL. */
-static CmListed *
-find_listed(CmListed *listed, int n, const CmTask *task, int *count)
+CmListed *
+cm_hosts_find_listed(CmListed *listed, int n, const CmTask *task, int *count)
 {
 	CmListed wanted = {.labels = {.job_id = task->spec.job_id, .attempt = task->spec.attempt}};
 	int low = 0;
@@ -698,81 +686,12 @@ static const CmListed *
 choose_listed(CmListed *listed, int n, const CmTask *task)
 {
 	int count;
-	const CmListed *first = find_listed(listed, n, task, &count);
+	const CmListed *first = cm_hosts_find_listed(listed, n, task, &count);
 
 	for (int i = 0; i < count; i++)
 		if (strcmp(first[i].id, task->container_id) == 0)
 			return &first[i];
 	return first;
-}
-
-static bool *
-mark_claimed(CmListed *listed, int n)
-{
-	bool *is_claimed = palloc0(Max(n, 1));
-	dlist_iter iter;
-
-	dlist_foreach (iter, &cm_ex.tasks)
-	{
-		int count;
-		const CmListed *first =
-			find_listed(listed, n, dlist_container(CmTask, node, iter.cur), &count);
-
-		if (first != NULL)
-			memset(is_claimed + (first - listed), true, count);
-	}
-	return is_claimed;
-}
-
-static int
-compare_strays(const void *a, const void *b)
-{
-	return strcmp(((const CmStray *) a)->id, ((const CmStray *) b)->id);
-}
-
-static CmStray
-make_stray(const CmExecHost *host, const CmListed *listed)
-{
-	CmStray stray = {.job_id = listed->labels.job_id,
-					 .attempt = listed->labels.attempt,
-					 .is_running = listed->state == CM_RUN_RUNNING,
-					 .seen_since_ms = cm_ex.now_ms};
-	const CmStray *before = NULL;
-
-	strlcpy(stray.id, listed->id, sizeof(stray.id));
-	if (host->n_strays > 0)
-		before = bsearch(&stray, host->strays, host->n_strays, sizeof(CmStray), compare_strays);
-	if (before != NULL)
-	{
-		stray.is_known = before->is_known;
-		stray.seen_since_ms = before->seen_since_ms;
-		stray.removed_ms = before->removed_ms;
-	}
-	return stray;
-}
-
-/*
- * Keeps what no task claims, with how long it has been so, in the order of the
- * ids.  malloc'ed, since its size changes with every list.
- */
-static void
-keep_strays(CmExecHost *host, CmListed *listed, int n)
-{
-	CmStray *kept = n > 0 ? malloc(sizeof(CmStray) * Min(n, MAX_STRAYS)) : NULL;
-	const bool *is_claimed = mark_claimed(listed, n);
-	int n_kept = 0;
-
-	for (int i = 0; kept != NULL && i < n && n_kept < MAX_STRAYS; i++)
-		if (!is_claimed[i])
-			kept[n_kept++] = make_stray(host, &listed[i]);
-	if (n_kept > 1)
-		qsort(kept, n_kept, sizeof(CmStray), compare_strays);
-	free(host->strays);
-	host->strays = kept;
-	host->n_strays = n_kept;
-	host->strays_are_new = true;
-	if (n_kept > 0)
-		cm_ex.db_wanted = true;
 }
 
 static void
@@ -802,7 +721,7 @@ note_list(CmHttpRequest *request, void *arg)
 	if (host->phase != CM_HOST_READY)
 		become_ready(host);
 	n = sort_listed(listed, n);
-	keep_strays(host, listed, n);
+	cm_host_keep_strays(host, listed, n);
 	dlist_foreach_modify (iter, &cm_ex.tasks)
 	{
 		CmTask *task = dlist_container(CmTask, node, iter.cur);
@@ -831,158 +750,12 @@ cm_host_suspect(CmExecHost *host)
 		begin_list(host);
 }
 
-/* --- pulls --- */
-
-static void
-end_pull(CmPullUnderWay *pull, bool is_there, const char *error)
-{
-	dlist_mutable_iter iter;
-
-	dlist_delete(&pull->node);
-	dlist_foreach_modify (iter, &cm_ex.tasks)
-	{
-		CmTask *task = dlist_container(CmTask, node, iter.cur);
-
-		if (task->pull != pull)
-			continue;
-		task->pull = NULL;
-		cm_task_note_pulled(task, is_there, error);
-	}
-	pfree(pull->image);
-	pfree(pull);
-}
-
-static void
-note_image(CmHttpRequest *request, void *arg)
-{
-	CmPullUnderWay *pull = arg;
-	CmFault fault;
-	bool is_there = cm_engine_read_image(request, &fault);
-
-	pull->request = NULL;
-	cm_http_finish(request);
-	end_pull(pull, is_there, is_there ? "" : fault.message);
-}
-
-static void
-tell_progress(CmPullUnderWay *pull)
-{
-	dlist_iter iter;
-
-	dlist_foreach (iter, &cm_ex.tasks)
-	{
-		CmTask *task = dlist_container(CmTask, node, iter.cur);
-
-		if (task->pull == pull)
-			cm_task_set_detail(task, pull->pull.progress);
-	}
-}
-
-static void
-take_pull_progress(CmHttpRequest *request, void *arg)
-{
-	CmPullUnderWay *pull = arg;
-
-	if (cm_http_status(request) != 200)
-		return;
-	pull->last_progress_ms = cm_ex.now_ms;
-	cm_engine_read_pull_progress(request, &pull->pull);
-	tell_progress(pull);
-}
-
-static void
-note_pull_ended(CmHttpRequest *request, void *arg)
-{
-	CmPullUnderWay *pull = arg;
-	CmFault fault;
-	bool is_good = cm_engine_read_stream_end(request, &fault);
-
-	if (is_good)
-		cm_engine_read_pull_progress(request, &pull->pull);
-	pull->request = NULL;
-	cm_http_finish(request);
-	if (!is_good)
-		end_pull(pull, false, fault.message);
-	else if (pull->pull.error[0] != '\0')
-		end_pull(pull, false, pull->pull.error);
-	else
-	{
-		/* An engine may end the stream well and yet have no image. */
-		pull->request = cm_engine_begin_image(&pull->host->engine, pull->image, note_image, pull);
-		cm_ex.counters.http_requests++;
-	}
-}
-
-void
-cm_host_pull(CmExecHost *host, CmTask *task)
-{
-	CmPullUnderWay *pull;
-	dlist_iter iter;
-
-	cm_task_set_detail(task, "pulling");
-	dlist_foreach (iter, &host->pulls)
-	{
-		pull = dlist_container(CmPullUnderWay, node, iter.cur);
-		if (strcmp(pull->image, task->spec.image) == 0)
-		{
-			task->pull = pull;
-			return;
-		}
-	}
-	pull = MemoryContextAllocZero(host->context, sizeof(CmPullUnderWay));
-	pull->host = host;
-	pull->image = MemoryContextStrdup(host->context, task->spec.image);
-	pull->last_progress_ms = cm_ex.now_ms;
-	dlist_push_tail(&host->pulls, &pull->node);
-	task->pull = pull;
-	pull->request =
-		cm_engine_begin_pull(&host->engine, pull->image, take_pull_progress, note_pull_ended, pull);
-	cm_ex.counters.http_requests++;
-}
-
-/* A pull that nobody waits for any more is ended. */
-void
-cm_host_leave_pull(CmTask *task)
-{
-	CmPullUnderWay *pull = task->pull;
-	dlist_iter iter;
-
-	task->pull = NULL;
-	if (pull == NULL)
-		return;
-	dlist_foreach (iter, &cm_ex.tasks)
-		if (dlist_container(CmTask, node, iter.cur)->pull == pull)
-			return;
-	if (pull->request != NULL)
-		cm_http_cancel(pull->request);
-	dlist_delete(&pull->node);
-	pfree(pull->image);
-	pfree(pull);
-}
-
-static void
-end_stalled_pulls(CmExecHost *host)
-{
-	dlist_mutable_iter iter;
-
-	dlist_foreach_modify (iter, &host->pulls)
-	{
-		CmPullUnderWay *pull = dlist_container(CmPullUnderWay, node, iter.cur);
-
-		if (cm_ex.now_ms - pull->last_progress_ms < PULL_STALL_MS)
-			continue;
-		if (pull->request != NULL)
-			cm_http_cancel(pull->request);
-		end_pull(pull, false, "no progress for five minutes");
-	}
-}
-
 /* --- the clock --- */
 
 static void
 tick_host(CmExecHost *host)
 {
-	end_stalled_pulls(host);
+	cm_host_end_stalled_pulls(host);
 	if (cm_ex.now_ms < host->next_ms)
 		return;
 	switch (host->phase)
@@ -1023,296 +796,4 @@ cm_hosts_tick(void)
 			next_ms = host->next_ms;
 	}
 	return next_ms;
-}
-
-/* --- containers that nobody claims --- */
-
-static void
-note_stray_removed(CmHttpRequest *request, void *arg)
-{
-	CmExecHost *host = cm_hosts_find(DatumGetInt32(PointerGetDatum(arg)));
-	CmFault fault;
-
-	if (!cm_engine_read_remove(request, &fault))
-		ereport(LOG, (errmsg("container_manager: could not remove a leftover container: %s",
-							 fault.message)));
-	cm_http_finish(request);
-	if (host == NULL || --host->n_removing > 0 || !host->has_more_strays)
-		return;
-	host->has_more_strays = false;
-	if (host->phase == CM_HOST_READY)
-		host->next_ms = Min(host->next_ms, cm_ex.now_ms + MORE_REMOVALS_MS);
-}
-
-/*
- * Removals take their time: lists that come meanwhile do not ask again.  The
- * host may be dropped before the answer.
- */
-static void
-remove_stray(CmExecHost *host, CmStray *stray)
-{
-	if (stray->removed_ms != 0 && cm_ex.now_ms - stray->removed_ms < STRAY_RETRY_MS)
-		return;
-	if (host->n_removing >= MAX_REMOVALS)
-	{
-		host->has_more_strays = true;
-		return;
-	}
-	stray->removed_ms = cm_ex.now_ms;
-	ereport(
-		LOG,
-		(errmsg(
-			"container_manager: removing leftover container of job %lld, attempt %d, on host \"%s\"",
-			(long long) stray->job_id, stray->attempt, host->name)));
-	host->n_removing++;
-	cm_engine_begin_remove(&host->engine, stray->id, stray->is_running, note_stray_removed,
-						   DatumGetPointer(Int32GetDatum(host->id)));
-	cm_ex.counters.http_requests++;
-}
-
-static void
-warn_of_stray(const CmExecHost *host, const CmStray *stray)
-{
-	ereport(WARNING,
-			(errmsg("container of an unknown job %lld runs on host \"%s\"",
-					(long long) stray->job_id, host->name),
-			 errdetail("Container %s bears this database's epoch, but there is no such job.",
-					   stray->id),
-			 errhint("Stop it by hand when it is not wanted; it is then removed.")));
-}
-
-/* attempt: as cm_store_look_up_jobs() tells it. */
-static void
-judge_stray(CmExecHost *host, CmStray *stray, int attempt, int *n_warnings)
-{
-	if (attempt == 0 || attempt > stray->attempt)
-	{
-		remove_stray(host, stray);
-		return;
-	}
-	if (attempt > 0)
-		return; /* of a job under way: its task will see it */
-	if (stray->is_running)
-	{
-		if (!stray->is_known && (*n_warnings)++ < MAX_STRAY_WARNINGS)
-			warn_of_stray(host, stray);
-		stray->is_known = true;
-		return;
-	}
-	if (cm_ex.now_ms - stray->seen_since_ms >= STRAY_GRACE_MS)
-		remove_stray(host, stray);
-}
-
-/*
- * A container of the next attempt of an old job, whose row somebody has locked:
- * until it can be taken for that attempt, none may be begun elsewhere.
- */
-static bool
-has_unclaimed_of_old_jobs(const CmExecHost *host, const int *attempts)
-{
-	for (int i = 0; i < host->n_strays; i++)
-	{
-		const CmStray *stray = &host->strays[i];
-
-		if (stray->job_id <= cm_ex.identity.old_jobs_up_to && attempts[i] == stray->attempt &&
-			cm_task_find(stray->job_id, stray->attempt) == NULL)
-			return true;
-	}
-	return false;
-}
-
-void
-cm_hosts_judge_strays(CmExecHost *host, const int *attempts)
-{
-	int n_warnings = 0;
-
-	for (int i = 0; i < host->n_strays; i++)
-		judge_stray(host, &host->strays[i], attempts[i], &n_warnings);
-	if (n_warnings > MAX_STRAY_WARNINGS)
-		ereport(WARNING, (errmsg("%d containers of unknown jobs run on host \"%s\"", n_warnings,
-								 host->name)));
-	host->strays_are_new = has_unclaimed_of_old_jobs(host, attempts);
-	if (host->strays_are_new)
-		cm_ex.next_poll_ms = Min(cm_ex.next_poll_ms, cm_ex.now_ms + UNCLAIMED_RETRY_MS);
-	/* Perhaps the last one that old jobs waited for. */
-	if (cm_ex.identity.old_jobs_up_to > 0)
-		cm_ex.slots_changed = true;
-}
-
-/* --- the extension was dropped --- */
-
-/* A create that was under way may still bring one: so long it is looked for. */
-#define PURGE_SURE_MS 3000
-
-static void note_purge_list(CmHttpRequest *request, void *arg);
-
-/* Another server has taken over: what is there is its own. */
-static void
-leave_host_alone(CmExecHost *host)
-{
-	ereport(
-		LOG,
-		(errmsg(
-			"container_manager: containers on host \"%s\" are left to the server that took over",
-			host->name)));
-	host->is_purged = true;
-	host->phase = CM_HOST_AWAY;
-	host->engine.api_minor = 0;
-}
-
-static void
-begin_purge_list(CmExecHost *host)
-{
-	host->phase = CM_HOST_LISTING;
-	host->list_begun_ms = cm_ex.now_ms;
-	host->request = cm_engine_begin_list(&host->engine, &cm_ex.identity, note_purge_list, host);
-}
-
-static void
-note_purge_removed(CmHttpRequest *request, void *arg)
-{
-	CmExecHost *host = arg;
-	CmFault fault;
-
-	(void) cm_engine_read_remove(request, &fault);
-	cm_http_finish(request);
-	if (--host->n_starting == 0)
-		begin_purge_list(host);
-}
-
-static void
-note_purge_list(CmHttpRequest *request, void *arg)
-{
-	CmExecHost *host = arg;
-	CmListed *listed;
-	CmFault fault;
-	int n;
-
-	host->request = NULL;
-	host->phase = CM_HOST_AWAY;
-	host->is_purged = cm_engine_read_list(request, &listed, &n, &fault);
-	cm_http_finish(request);
-	for (int i = 0; host->is_purged && i < n; i++)
-	{
-		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) == 0 &&
-			listed[i].labels.incarnation > cm_ex.identity.incarnation)
-		{
-			leave_host_alone(host);
-			return;
-		}
-	}
-	for (int i = 0; host->is_purged && i < n && host->n_starting < MAX_REMOVALS; i++)
-	{
-		if (strcmp(listed[i].labels.epoch, cm_ex.identity.epoch) != 0)
-			continue;
-		host->phase = CM_HOST_LISTING;
-		host->n_starting++;
-		cm_engine_begin_remove(&host->engine, listed[i].id, true, note_purge_removed, host);
-	}
-}
-
-/* Our marks go first: whoever is left has nothing to fear of us any more. */
-static void
-note_purge_markers(CmHttpRequest *request, void *arg)
-{
-	CmExecHost *host = arg;
-	CmMarker *markers;
-	CmFault fault;
-	int n;
-
-	host->request = NULL;
-	if (!cm_engine_read_markers(request, &cm_ex.identity, &markers, &n, &fault))
-	{
-		/* Nothing is removed before it is known whose it is. */
-		cm_http_finish(request);
-		host->phase = CM_HOST_AWAY;
-		return;
-	}
-	cm_http_finish(request);
-	for (int i = 0; i < n; i++)
-	{
-		if (cm_identity_is_superseded(cm_ex.identity.incarnation, cm_ex.identity.home,
-									  markers[i].incarnation, markers[i].home))
-		{
-			leave_host_alone(host);
-			return;
-		}
-	}
-	for (int i = 0; i < n; i++)
-		remove_mark(host, markers[i].incarnation);
-	host->may_be_purged = true;
-	begin_purge_list(host);
-}
-
-static void
-begin_purge_host(CmExecHost *host)
-{
-	host->phase = CM_HOST_LISTING;
-	host->list_begun_ms = cm_ex.now_ms;
-	host->request =
-		cm_engine_begin_list_markers(&host->engine, &cm_ex.identity, note_purge_markers, host);
-}
-
-void
-cm_hosts_begin_purge(void)
-{
-	dlist_iter iter;
-
-	ereport(
-		LOG,
-		(errmsg("container_manager: the extension was dropped; its containers are being removed")));
-	dlist_foreach (iter, &cm_ex.hosts)
-	{
-		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
-
-		drop_requests(host);
-		host->n_starting = 0;
-		host->next_ms = cm_ex.now_ms + PURGE_SURE_MS;
-		host->phase = CM_HOST_AWAY;
-		if (host->engine.api_minor != 0)
-			begin_purge_host(host);
-	}
-}
-
-bool
-cm_hosts_purge_is_done(void)
-{
-	bool is_done = true;
-	dlist_iter iter;
-
-	dlist_foreach (iter, &cm_ex.hosts)
-	{
-		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
-
-		if (host->phase == CM_HOST_AWAY &&
-			(host->engine.api_minor == 0 || (host->is_purged && cm_ex.now_ms >= host->next_ms)))
-			continue;
-		is_done = false;
-		if (host->phase != CM_HOST_AWAY || cm_ex.now_ms - host->list_begun_ms < 500)
-			continue;
-		if (host->may_be_purged)
-			begin_purge_list(host);
-		else
-			begin_purge_host(host);
-	}
-	return is_done;
-}
-
-void
-cm_hosts_warn_of_unpurged(void)
-{
-	dlist_iter iter;
-
-	dlist_foreach (iter, &cm_ex.hosts)
-	{
-		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
-
-		if (!host->is_purged || host->phase != CM_HOST_AWAY)
-			ereport(WARNING,
-					(errmsg("containers of the dropped extension may be left on host \"%s\"",
-							host->name),
-					 errdetail("It did not answer in time."),
-					 errhint("There, \"docker ps --all --filter label=%s=%s\" shows them.",
-							 CM_LABEL_EPOCH, cm_ex.identity.epoch)));
-	}
 }

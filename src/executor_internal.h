@@ -51,6 +51,9 @@ typedef enum CmHostPhase
 	CM_HOST_READY
 } CmHostPhase;
 
+/* Of containers under way on one host. */
+#define CM_MAX_REMOVALS 64
+
 /* A container that no task claims, as last listed. */
 typedef struct CmStray
 {
@@ -275,12 +278,8 @@ extern CmExecHost *cm_hosts_find(int id);
 extern int64 cm_hosts_tick(void);
 /* Something went wrong with a call: look whether the host is still there. */
 extern void cm_host_suspect(CmExecHost *host);
-extern void cm_host_pull(CmExecHost *host, CmTask *task);
-extern void cm_host_leave_pull(CmTask *task);
 /* For placement: an array of the hosts, in the current context. */
 extern CmCandidate *cm_hosts_candidates(int *n);
-/* What the database knows of the host's strays; removes those that may go. */
-extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
 /*
  * Jobs up to this one may have been started on a host that was not yet looked at,
  * by the server before us: they must not be started elsewhere.
@@ -288,6 +287,24 @@ extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
 extern int64 cm_hosts_unsure_jobs_up_to(void);
 /* Memory that is not in a context of ours. */
 extern void cm_hosts_free_all(void);
+/* Of a list in order: the first of *count containers of the task's attempt, or NULL. */
+extern CmListed *cm_hosts_find_listed(CmListed *listed, int n, const CmTask *task, int *count);
+extern void cm_host_drop_requests(CmExecHost *host);
+/* Removes the mark of that incarnation from the host. */
+extern void cm_host_remove_mark(CmExecHost *host, int incarnation);
+
+/* executor_pulls.c */
+extern void cm_host_pull(CmExecHost *host, CmTask *task);
+extern void cm_host_leave_pull(CmTask *task);
+extern void cm_host_end_stalled_pulls(CmExecHost *host);
+
+/* executor_strays.c */
+/* The host was listed: of what is in order there, keeps what no task claims. */
+extern void cm_host_keep_strays(CmExecHost *host, CmListed *listed, int n);
+/* What the database knows of the host's strays; removes those that may go. */
+extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
+
+/* executor_purge.c */
 /* Removes all our containers from all hosts that answer. */
 extern void cm_hosts_begin_purge(void);
 extern bool cm_hosts_purge_is_done(void);
