@@ -336,7 +336,9 @@ typedef enum CmEngineLife
  * journal of all times: NULL, and the memory is not to be had. */
 extern CmHttpRequest *cm_engine_begin_memory(CmEngine *engine, int64 at_us, CmEngineDone on_done,
 											 void *arg);
-extern void cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory);
+/* Where it answers what cannot be understood, the memory is not to be had. */
+extern bool cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory,
+								  CmFault *fault);
 /* Of something that it did at that time: has it been the same engine until it was
  * asked? */
 extern CmEngineLife cm_engine_judge_life(const CmEngineMemory *memory, int64 did_us);

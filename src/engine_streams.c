@@ -162,24 +162,23 @@ cm_engine_begin_memory(CmEngine *engine, int64 at_us, CmEngineDone on_done, void
 }
 
 /* They come in order, the oldest first. */
-void
-cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory)
+bool
+cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory, CmFault *fault)
 {
 	size_t n_bytes;
 	const char *body;
 	const char *newline;
 	const char *error;
-	CmFault fault;
 	int n = 0;
 
 	memset(memory, 0, sizeof(*memory));
-	if (!cm_engine_check_reply(request, &fault))
-		return;
+	if (!cm_engine_check_reply(request, fault))
+		return false;
 	memory->asked_us = memory->oldest_us = at_us;
 	body = cm_http_body(request, &n_bytes);
 	newline = n_bytes > 0 ? memchr(body, '\n', n_bytes) : NULL;
 	if (newline == NULL)
-		return;
+		return true;
 	memory->oldest_us =
 		cm_json_int(cm_json_get(cm_json_parse(body, newline + 1 - body, &error), "timeNano"), 0) /
 		1000;
@@ -188,6 +187,7 @@ cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memor
 	for (; newline != NULL; newline = memchr(newline + 1, '\n', body + n_bytes - (newline + 1)))
 		n++;
 	memory->is_full = n >= MAX_REMEMBERED - MAX_NEWER;
+	return true;
 }
 
 CmEngineLife

@@ -415,14 +415,23 @@ begin_events(CmExecHost *host)
 
 /* --- connecting --- */
 
-/* Not every engine can tell; then what it lost meanwhile is not known. */
+/*
+ * Not every engine can tell; then what it lost meanwhile is not known.  But a bad
+ * line is no answer: output that is whole would be doubted for it.
+ */
 static void
 note_memory(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
+	CmFault fault;
 
 	host->request = NULL;
-	cm_engine_read_memory(request, host->engine_at_us, &host->memory);
+	if (!cm_engine_read_memory(request, host->engine_at_us, &host->memory, &fault) &&
+		(fault.kind == CM_FAULT_UNREACHABLE || fault.kind == CM_FAULT_UNSURE))
+	{
+		lose_host_by_fault(host, request, &fault);
+		return;
+	}
 	cm_http_finish(request);
 	begin_list_markers(host);
 }

@@ -17,6 +17,8 @@ program's:
                     late      the connection is closed, and the request is passed
                               on some seconds later
   refuse P        with probability P: status 500, nothing was passed on
+  lose N TEXT     the next N requests with TEXT in their path are not passed on
+                  and their connections closed
   stall           nothing moves in either direction, until the next command
   cut             closes all connections; new ones are taken
   down, up        the socket is gone, and there again
@@ -45,13 +47,18 @@ class Line:
     def __init__(self):
         self.mode = "pass"
         self.probability = 0.0
+        self.to_lose = 0
+        self.lost_text = ""
         self.moving = asyncio.Event()
         self.moving.set()
         self.connections = set()
         self.late = set()
         self.server = None
 
-    def choose_fault(self, method):
+    def choose_fault(self, method, path):
+        if self.to_lose > 0 and self.lost_text in path:
+            self.to_lose -= 1
+            return "unsent"
         if self.mode not in ("flaky", "refuse") or draw.random() >= self.probability:
             return None
         if self.mode == "refuse":
@@ -118,7 +125,7 @@ class Connection:
                     length = int(value)
             body = await self.reader.readexactly(length)
             await self.line.moving.wait()
-            fault = self.line.choose_fault(method)
+            fault = self.line.choose_fault(method, path)
             if fault or method in ("POST", "DELETE"):
                 log(f"{method} {path} {fault or ''}")
             if not await self.meet(fault, head + body):
@@ -205,6 +212,8 @@ async def main():
             line.unlisten()
         elif words[0] == "up":
             await line.listen()
+        elif words[0] == "lose":
+            line.to_lose, line.lost_text = int(words[1]), words[2]
         else:
             line.mode = words[0]
             line.probability = float(words[1]) if len(words) > 1 else 0.0

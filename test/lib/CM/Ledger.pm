@@ -73,8 +73,12 @@ sub try_sql
 {
 	my ($self, $sql) = @_;
 	my ($stdout, $stderr, $timed_out) = ('', '');
-	my $status = $self->{node}->psql('postgres', $sql, stdout => \$stdout, stderr => \$stderr, on_error_stop => 1,
-		timeout => 60, timed_out => \$timed_out);
+	my $status = eval {
+		$self->{node}->psql('postgres', $sql, stdout => \$stdout, stderr => \$stderr, on_error_stop => 1,
+			timeout => 60, timed_out => \$timed_out);
+	};
+	# psql may have ended before it read all that it is given.
+	die $@ if $@ && $@ !~ /Broken pipe/;
 	return (1, $stdout) if defined $status && $status == 0 && !$timed_out;
 	return (0, $timed_out ? 'timed out' : $stderr);
 }

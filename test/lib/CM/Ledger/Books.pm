@@ -272,7 +272,8 @@ sub check_attempt
 		$self->violation($job, "$says, and its program never began")
 		  if defined $attempt->{exit_code} && !$self->may_have_died_unseen($attempt, $start);
 		$self->violation($job, "$says, and printed without having begun") if length "$attempt->{stdout}$attempt->{stderr}";
-		$self->violation($job, "$says, and never ran") if $reason =~ /^(?:completed|timeout|exit_code|oom)$/;
+		$self->violation($job, "$says, and never ran")
+		  if $reason =~ /^(?:completed|timeout|exit_code|oom)$/ && !$self->was_stopped_by_its_engine($attempt, $start);
 	}
 	$self->violation($job, "$says, and was claimed only after it was launched")
 	  if ($attempt->{claimed_s} // 0) > ($attempt->{begun_s} // $attempt->{claimed_s} // 0) + 0.5;
@@ -288,7 +289,17 @@ sub check_attempt
 sub may_have_died_unseen
 {
 	my ($self, $attempt, $start) = @_;
+	return 1 if $self->was_stopped_by_its_engine($attempt, $start);
 	return $start && ($attempt->{failure_reason} // '') =~ /^(?:cancelled|timeout|infrastructure|killed)$/;
+}
+
+# runc itself is the container's first process until it executes the program.  If its
+# engine stops then, runc gets the SIGTERM, and as what is written in Go and cannot die
+# of a signal (no first process can) it exits with 2: all that the engine knows.
+sub was_stopped_by_its_engine
+{
+	my ($self, $attempt, $start) = @_;
+	return $start && ($attempt->{exit_code} // 0) == 2 && $self->attempt_met($attempt, 'engine_restart');
 }
 
 # A reason that speaks of somebody else's fault needs one.
