@@ -145,7 +145,7 @@ check-all:
 
 # Rounds of jobs and faults, see test/README.md: make soak ROUNDS=200 [SEED=n].
 soak:
-	ROUNDS=$(ROUNDS) SEED=$(SEED) CM_TEST_JOBS=1 CM_TEST_VERBOSE=1 $(here)/test/check-all test/soak/ledger.pl
+	ROUNDS=$(ROUNDS) SEED=$(SEED) $(here)/test/check-all test/soak/ledger.pl
 
 # One script at a time: they measure.
 bench:

@@ -22,12 +22,14 @@ for my $seed ($first .. $first + $n_rounds - 1)
 	$ledger //= CM::Ledger->new(seed => $seed, name => "ledger_$seed");
 	my $result = $ledger->round($seed);
 	push @results, $result;
-	ok(!@{ $result->{violations} }, CM::Ledger::line_of($result)) or diag($result->{report});
+	# Diagnostics are not held back by prove.
+	diag(CM::Ledger::line_of($result));
+	ok(!@{ $result->{violations} }, "seed $seed") or diag($result->{report});
 	$faults{$_} += $result->{faults}{$_} for keys %{ $result->{faults} };
 	$tally{$_} += $result->{tally}{$_} for keys %{ $result->{tally} };
 }
-note(sprintf '%d rounds, %d jobs, %d starts, %d faults (%s), %d violations, %d s', $n_rounds,
+diag(sprintf '%d rounds, %d jobs, %d starts, %d faults (%s), %d violations, %d s', $n_rounds,
 	sum0(map { $_->{jobs} } @results), sum0(map { $_->{starts} } @results), sum0(values %faults),
 	join(', ', map { "$_ $faults{$_}" } sort keys %faults), sum0(map { scalar @{ $_->{violations} } } @results), time - $begun);
-note("seen: $_ $tally{$_}") for sort keys %tally;
+diag("seen: $_ $tally{$_}") for sort keys %tally;
 done_testing();
