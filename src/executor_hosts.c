@@ -448,6 +448,15 @@ begin_remembering(CmExecHost *host)
 }
 
 static void
+begin_pacing(CmExecHost *host)
+{
+	if (host->pacer.limit == 0)
+		cm_pacer_init(&host->pacer,
+					  Max(CM_MIN_FIRST_STARTS, Min(CM_MAX_FIRST_STARTS, 2 * host->cpus)));
+	cm_pacer_void_round(&host->pacer);
+}
+
+static void
 note_info(CmHttpRequest *request, void *arg)
 {
 	CmExecHost *host = arg;
@@ -461,6 +470,7 @@ note_info(CmHttpRequest *request, void *arg)
 		return;
 	}
 	host->cpus = info.cpus;
+	begin_pacing(host);
 	host->memory_bytes = info.memory_bytes;
 	host->engine_at_us = info.at_us;
 	cm_http_finish(request);

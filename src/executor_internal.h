@@ -21,16 +21,13 @@
 #include "executor.h"
 #include "lifecycle.h"
 #include "logstream.h"
+#include "pacer.h"
 #include "shmem.h"
 #include "store.h"
 
-/*
- * Starts in flight per host: two per CPU, within these bounds.  An engine gets
- * slower when it starts more at once: measured on two CPUs, 7.6 jobs a second
- * at 4 and 5.7 at 16.
- */
-#define CM_MIN_STARTS_IN_FLIGHT 4
-#define CM_MAX_STARTS_IN_FLIGHT 16
+/* Starts in flight on a host of which nothing is known yet: two per CPU, within these. */
+#define CM_MIN_FIRST_STARTS 4
+#define CM_MAX_FIRST_STARTS 16
 
 /* Output is stored when it is this old, or this much. */
 #define CM_LOG_FLUSH_MS 200
@@ -112,7 +109,8 @@ typedef struct CmExecHost
 	char error[512];
 	char hint[512];
 
-	int n_starting; /* tasks that hold one of its start slots */
+	CmPacer pacer;	/* bounds, once it is begun, ... */
+	int n_starting; /* ... the tasks that hold one of its start slots */
 	dlist_head pulls;
 	CmStray *strays;
 	int n_strays;

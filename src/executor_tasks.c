@@ -56,22 +56,50 @@ take_start_slot(CmTask *task)
 	task->host->n_starting++;
 }
 
-void
-cm_task_release_start_slot(CmTask *task)
+static bool
+is_slot_wanted(const CmExecHost *host)
 {
+	dlist_iter iter;
+
+	dlist_foreach (iter, &cm_ex.tasks)
+	{
+		const CmTask *task = dlist_container(CmTask, node, iter.cur);
+
+		if (task->host == host && task->waits_for_slot)
+			return true;
+	}
+	return false;
+}
+
+/* is_started: as it should, which is what the host's pace is told by. */
+static void
+give_slot_back(CmTask *task, bool is_started)
+{
+	CmExecHost *host = task->host;
+
 	task->waits_for_slot = false;
 	if (!task->holds_start_slot)
 		return;
 	task->holds_start_slot = false;
-	task->host->n_starting--;
-	cm_task_give_start_slots(task->host);
+	cm_pacer_note_end(&host->pacer, host->n_starting, is_started, is_slot_wanted(host),
+					  cm_ex.now_ms);
+	host->n_starting--;
+	cm_task_give_start_slots(host);
+}
+
+void
+cm_task_release_start_slot(CmTask *task)
+{
+	give_slot_back(task, false);
 }
 
 static bool
-may_start_another(const CmExecHost *host)
+may_start_another(CmExecHost *host)
 {
-	return host->n_starting <
-		   Max(CM_MIN_STARTS_IN_FLIGHT, Min(CM_MAX_STARTS_IN_FLIGHT, 2 * host->cpus));
+	if (cm_guc_max_starts_in_flight < 0)
+		return true;
+	cm_pacer_set_cap(&host->pacer, cm_guc_max_starts_in_flight);
+	return host->n_starting < host->pacer.limit;
 }
 
 /* In the order in which they were claimed. */
@@ -128,20 +156,13 @@ cm_task_set_detail(CmTask *task, const char *detail)
 void
 cm_task_free(CmTask *task)
 {
-	CmExecHost *host = task->host;
-
 	if (task->request != NULL)
 		cm_http_cancel(task->request);
 	cm_logs_free(&task->logs);
 	cm_host_leave_pull(task);
 	cm_db_forget_task(task);
 	dlist_delete(&task->node);
-	task->waits_for_slot = false;
-	if (task->holds_start_slot)
-	{
-		host->n_starting--;
-		cm_task_give_start_slots(host);
-	}
+	cm_task_release_start_slot(task);
 	/* An end that is recorded has given its slot away already. */
 	if (!task->is_recorded)
 		cm_ex.slots_changed = true;
@@ -171,7 +192,7 @@ record_running(CmTask *task)
 	if (task->started_at == 0)
 		task->started_at = GetCurrentTimestamp();
 	set_deadline(task);
-	cm_task_release_start_slot(task);
+	give_slot_back(task, true);
 	task->follow_ms = cm_ex.now_ms + FOLLOW_DELAY_MS;
 	record.job_id = task->spec.job_id;
 	record.attempt = task->spec.attempt;

@@ -17,6 +17,7 @@
 #include "utils/guc.h"
 
 #include "guc.h"
+#include "pacer.h"
 
 #define MAX_MEMORY_MB (16 * 1024 * 1024) /* 16 TB */
 #define MAX_CPUS 4096.0
@@ -40,6 +41,7 @@ int cm_guc_min_uid = 1001;
 char *cm_guc_default_run_as = NULL;
 int cm_guc_max_log_size_kb = 262144;
 bool cm_guc_job_channels = false;
+int cm_guc_max_starts_in_flight = 0;
 
 static bool
 check_run_as(char **newval, void **extra, GucSource source)
@@ -93,6 +95,13 @@ define_working(void)
 		"All are notified on cm_job_status. Set it on for clients that listen for one job "
 		"and would drown in the changes of the others.",
 		&cm_guc_job_channels, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"container_manager.max_starts_in_flight",
+		"Most containers that one host is given to start at a time.",
+		"0, as many as its engine starts fastest with, which is found out as it works; -1, "
+		"any number. It does not bound how many run: max_concurrent_jobs of the host does.",
+		&cm_guc_max_starts_in_flight, 0, -1, CM_PACER_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
