@@ -106,7 +106,7 @@ typedef struct CmMockFate
 	const char *output[2]; /* "": nothing */
 } CmMockFate;
 
-/* command: the job's, or its words where it has none; NULL: neither. */
+/* command: the job's, or its words where it has none; "": the image's own. */
 extern void cm_mock_decide(const CmMockScript *script, const CmJobSpec *spec, const char *command,
 						   const CmMockLuck *luck, CmMockFate *fate);
 
