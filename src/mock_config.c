@@ -104,7 +104,8 @@ refuse_twice(Reader *reader, const char *key, const char *other)
 static bool
 refuse_exit_code(Reader *reader, const char *key)
 {
-	return refuse(reader, key, "is not an exit code", "Exit codes are numbers from 0 to 255.", "");
+	return refuse(reader, key, "is not an exit code", "Exit codes are numbers from 0 to 255.",
+				  "Write \"exit_code\": 1, or \"exit_codes\": {\"0\": 0.9, \"1\": 0.1}.");
 }
 
 static bool
@@ -216,8 +217,8 @@ read_failures(Reader *reader, const char *key, const CmJson *value, CmMockActs *
 	if (acts->has_failures)
 		return refuse_twice(reader, key, "failure");
 	if (value->kind != CM_JSON_OBJECT || value->count > CM_MOCK_N_FAILURES)
-		return refuse(reader, key, "is not an object of failures and their probabilities", "",
-					  hint);
+		return refuse(reader, key, "is not an object of failures and their probabilities",
+					  "What is left up to 1 is the probability that there is none.", hint);
 	for (int i = 0; i < value->count; i++)
 	{
 		const char *word = value->items[i]->name;
@@ -232,7 +233,8 @@ read_failures(Reader *reader, const char *key, const CmJson *value, CmMockActs *
 		sum += acts->failures[i].share;
 	}
 	if (sum > 1 + 1e-9)
-		return refuse(reader, key, "has probabilities that add up to more than 1", "", hint);
+		return refuse(reader, key, "has probabilities that add up to more than 1",
+					  "What is left up to 1 is the probability that there is none.", hint);
 	acts->has_failures = true;
 	acts->n_failures = value->count;
 	return true;
@@ -262,8 +264,10 @@ read_output(Reader *reader, const char *key, const CmJson *value, CmMockActs *ac
 	const char *text = cm_json_string(value, NULL);
 
 	if (text == NULL || strlen(text) > CM_MOCK_MAX_TEXT_BYTES)
-		return refuse(reader, key, "is not a text of at most 65536 bytes",
-					  "It is what the job prints, all of it when it starts.", "");
+		return refuse(
+			reader, key, "is not a text of at most 65536 bytes",
+			"It is what the job prints, all of it when it starts.",
+			"Where {{job_id}}, {{attempt}}, {{name}}, {{image}} or {{command}} stands, the job's is printed.");
 	acts->output[strcmp(key, "stderr") == 0 ? 1 : 0] = text;
 	return true;
 }
@@ -303,7 +307,8 @@ static bool
 refuse_pattern(Reader *reader, const char *key)
 {
 	return refuse(reader, key, "is not a pattern",
-				  "A pattern is a text of at most 1024 bytes, in which * stands for any text.", "");
+				  "A pattern is a text of at most 1024 bytes, in which * stands for any text.",
+				  "Write *fail*, for instance.");
 }
 
 static bool
@@ -331,7 +336,7 @@ read_attempt_match(Reader *reader, const char *key, const CmJson *value, CmMockR
 
 	if (attempt < 1 || attempt > CM_MAX_ATTEMPTS)
 		return refuse(reader, key, "is not the number of an attempt",
-					  "Attempts are counted from 1 to 1000.", "");
+					  "Attempts are counted from 1 to 1000.", "Write 1 for the first one.");
 	rule->attempt = (int) attempt;
 	return true;
 }
@@ -427,9 +432,8 @@ read_rules(Reader *reader, const CmJson *value, CmMockScript *script)
 	{
 		snprintf(reader->where, sizeof(reader->where), "rules[%d]", i);
 		if (value->items[i]->kind != CM_JSON_OBJECT)
-			return refuse(
-				reader, "", "is not a rule",
-				"A rule is an object, such as {\"command\": \"*fail*\", \"exit_code\": 1}.", "");
+			return refuse(reader, "", "is not a rule", "It is no object.",
+						  "Write {\"command\": \"*fail*\", \"exit_code\": 1}, for instance.");
 		strlcat(reader->where, ".", sizeof(reader->where));
 		if (!read_rule(reader, value->items[i], &rules[i]))
 			return false;
@@ -458,21 +462,23 @@ read_key(Reader *reader, const CmJson *value, CmMockScript *script)
 			"Correct its name, or leave it out. What concerns some jobs only goes into a rule.");
 	if (value->kind != CM_JSON_BOOL)
 		return refuse(reader, value->name, "is not true or false",
-					  "While it is true, the host is as if it did not answer.", "");
+					  "While it is true, the host is as if it did not answer.",
+					  "Write true, or leave it out.");
 	script->is_unreachable = cm_json_bool(value, false);
 	return true;
 }
 
 static bool
-refuse_whole(Reader *reader, const char *what)
+refuse_whole(Reader *reader, const char *what, const char *detail, const char *hint)
 {
 	CmProblem *problem = reader->problem;
 
-	memset(problem, 0, sizeof(*problem));
 	strlcpy(problem->sqlstate, "22023", sizeof(problem->sqlstate));
 	strlcpy(problem->column, "executor_config", sizeof(problem->column));
 	snprintf(problem->message, sizeof(problem->message), "executor_config of host \"%s\" %s",
 			 reader->host, what);
+	strlcpy(problem->detail, detail, sizeof(problem->detail));
+	strlcpy(problem->hint, hint, sizeof(problem->hint));
 	return false;
 }
 
@@ -485,12 +491,15 @@ cm_mock_config_read(const char *host, const char *json, CmMockScript *script, Cm
 
 	memset(script, 0, sizeof(*script));
 	if (strlen(json) > CM_MOCK_MAX_CONFIG_BYTES)
-		return refuse_whole(&reader, "is longer than 1 MB");
+		return refuse_whole(&reader, "is longer than 1 MB",
+							"It is read again whenever a host changes.",
+							"Give fewer rules, or shorter texts.");
 	config = cm_json_parse(json, strlen(json), &error);
 	if (config == NULL)
-		return refuse_whole(&reader, psprintf("cannot be read: %s", error));
+		return refuse_whole(&reader, psprintf("cannot be read: %s", error), "", "");
 	if (config->kind != CM_JSON_OBJECT)
-		return refuse_whole(&reader, "is not a JSON object");
+		return refuse_whole(&reader, "is not a JSON object", "",
+							"Write {} for a script that says nothing.");
 	for (int i = 0; i < config->count; i++)
 	{
 		if (!read_key(&reader, config->items[i], script))
