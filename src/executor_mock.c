@@ -110,12 +110,13 @@ connect_mock(CmExecHost *host)
 {
 	const MockHost *mock = host->of_type;
 
+	/* Whatever may have been started there is recorded. */
+	host->was_listed = true;
 	if (mock->error[0] != '\0')
 		cm_host_lose(host, mock->error, mock->hint);
 	else
 	{
 		strlcpy(host->engine_version, "mock", sizeof(host->engine_version));
-		host->was_listed = true;
 		if (host->phase != CM_HOST_READY)
 			cm_host_become_ready(host);
 		look_at_tasks(host);
