@@ -217,7 +217,8 @@ is(value("SELECT engine_finished_at - engine_started_at FROM cm_job_attempts WHE
 
 my $failing = submit('long', "on_host_loss => 'fail'", "host_loss_grace => '100 ms'");
 my $waiting = submit('long');
-runs($_) for $failing, $waiting;
+my $abandoned = submit('long');
+runs($_) for $failing, $waiting, $abandoned;
 set_script('m', { %script, unreachable => JSON::PP::true });
 ok($node->wait_for_sql("SELECT state, error FROM cm_host_status WHERE name = 'm'",
 		'unhealthy|executor_config says that it does not answer'), 'a host that does not answer');
@@ -226,6 +227,9 @@ is(value("SELECT ok, engine_version, error FROM cm_check_host('m')"), 'f||execut
 ends($failing, 'failed', 'a job that does not wait for it');
 is(events($failing), '1/launching 1/running 1/failed/host_lost', 'is lost');
 like(value("SELECT status || ' ' || detail FROM cm_jobs WHERE id = $waiting"), qr/^running host unreachable since /, 'another one waits');
+value("SELECT cm_abandon_job($abandoned, 'for a test')");
+ends($abandoned, 'failed', 'a job can be given up');
+is(events($abandoned), '1/launching 1/running 1/failed/abandoned', 'is abandoned');
 my $later = submit('later');
 value("SELECT cm_cancel_job($job)");
 set_script('m', \%script);
