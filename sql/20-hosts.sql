@@ -16,7 +16,7 @@ CREATE TABLE cm_hosts (
     description text,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT host_type_is_known CHECK (host_type IN ('unix', 'tcp')),
+    CONSTRAINT host_type_is_known CHECK (host_type IN ('unix', 'tcp', 'mock')),
     CONSTRAINT executor_type_is_known CHECK (executor_type IN ('docker', 'mock')),
     CONSTRAINT max_concurrent_jobs_in_range CHECK (max_concurrent_jobs BETWEEN 0 AND 10000),
     CONSTRAINT weight_in_range CHECK (weight BETWEEN 1 AND 1000),
@@ -30,8 +30,8 @@ COMMENT ON TABLE cm_hosts IS
     'Docker hosts, one row each: configuration only. Their state is in cm_host_status.';
 COMMENT ON COLUMN cm_hosts.id IS 'Number used inside; names are for people.';
 COMMENT ON COLUMN cm_hosts.name IS 'Unique name of the host.';
-COMMENT ON COLUMN cm_hosts.host_type IS 'unix or tcp, taken from the connection string.';
-COMMENT ON COLUMN cm_hosts.connection_string IS 'unix:///var/run/docker.sock or tcp://host:port.';
+COMMENT ON COLUMN cm_hosts.host_type IS 'unix, tcp or mock, taken from the connection string.';
+COMMENT ON COLUMN cm_hosts.connection_string IS 'unix:///path of a socket, tcp://host:port, or mock://NAME.';
 COMMENT ON COLUMN cm_hosts.is_active IS 'Whether new jobs may be started there.';
 COMMENT ON COLUMN cm_hosts.tls_enabled IS 'Whether a tcp host is spoken to by TLS.';
 COMMENT ON COLUMN cm_hosts.tls_verify IS 'Whether the certificate of a tcp host is verified.';
@@ -39,8 +39,8 @@ COMMENT ON COLUMN cm_hosts.tls_cert_path IS 'Directory with ca.pem, cert.pem and
 COMMENT ON COLUMN cm_hosts.max_concurrent_jobs IS 'Slots: how many jobs may be launching or running there at once.';
 COMMENT ON COLUMN cm_hosts.weight IS 'Share of jobs relative to other hosts, 1 to 1000.';
 COMMENT ON COLUMN cm_hosts.auto_pull_images IS 'Whether an image that the host lacks is pulled.';
-COMMENT ON COLUMN cm_hosts.executor_type IS 'docker: never starts a job twice.';
-COMMENT ON COLUMN cm_hosts.executor_config IS 'Options of the executor type.';
+COMMENT ON COLUMN cm_hosts.executor_type IS 'docker or mock. Neither starts a job twice; mock runs none and ends them as scripted.';
+COMMENT ON COLUMN cm_hosts.executor_config IS 'Options of the executor type: the script of a mock host.';
 COMMENT ON COLUMN cm_hosts.labels IS 'Labels for choosing hosts.';
 COMMENT ON COLUMN cm_hosts.description IS 'Free text.';
 COMMENT ON COLUMN cm_hosts.created_at IS 'When the host was added.';

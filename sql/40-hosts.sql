@@ -396,7 +396,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     found_host @extschema@.cm_hosts := cm_internal.find_host(cm_check_host.name);
+    is_there boolean := found_host.executor_config -> 'unreachable' IS DISTINCT FROM 'true';
 BEGIN
+    IF found_host.executor_type = 'mock' THEN
+        RETURN QUERY
+        SELECT found_host.name, is_there, CASE WHEN is_there THEN 0.0::double precision END,
+               CASE WHEN is_there THEN 'mock' END, NULL,
+               CASE WHEN NOT is_there THEN 'executor_config says that it does not answer' END,
+               CASE WHEN NOT is_there THEN 'Take "unreachable" out of executor_config.' END;
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT found_host.name, p.ok, round(p.latency_ms::numeric, 1)::double precision,
            p.engine_version, p.api_version, p.error, p.hint
@@ -435,6 +444,9 @@ AS $$
 DECLARE
     found_host @extschema@.cm_hosts := cm_internal.find_host(cm_list_containers.host);
 BEGIN
+    IF found_host.executor_type = 'mock' THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT c.container_id, c.name, c.image, c.state, c.created_at,
            CASE WHEN c.epoch = i.epoch THEN 'this database' ELSE 'foreign' END,
@@ -445,7 +457,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION cm_list_containers(text) IS
-    'Containers of jobs on a host, asked now, from this session. foreign: of another database, of this server or another. What no container_manager made is not listed.';
+    'Containers of jobs on a host, asked now, from this session. foreign: of another database, of this server or another. What no container_manager made is not listed. A mock host has none.';
 
 CREATE FUNCTION cm_host_info(name text) RETURNS TABLE (key text, value text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -454,6 +466,11 @@ AS $$
 DECLARE
     host @extschema@.cm_hosts := cm_internal.find_host(cm_host_info.name);
 BEGIN
+    IF host.executor_type = 'mock' THEN
+        RETURN QUERY
+        VALUES ('Name', host.name), ('ServerVersion', 'mock'), ('Script', host.executor_config::text);
+        RETURN;
+    END IF;
     RETURN QUERY
     SELECT i.key, i.value
     FROM json_each_text(cm_internal.read_engine_info(host.name, host.connection_string)::json) i;
@@ -470,6 +487,12 @@ AS $$
 DECLARE
     host @extschema@.cm_hosts := cm_internal.find_host(cm_host_env.name);
 BEGIN
+    IF host.executor_type = 'mock' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '55000',
+            MESSAGE = format('host "%s" has no engine', host.name),
+            DETAIL = 'Its executor_type is mock: there is nothing that the docker command could talk to.';
+    END IF;
     RETURN NEXT 'export DOCKER_HOST=' || cm_internal.shell_quote(host.connection_string);
     IF NOT host.tls_enabled THEN
         RETURN NEXT 'unset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH';

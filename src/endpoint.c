@@ -36,6 +36,7 @@ static const struct
 	{"https://", "Write tcp://host:port; tls_enabled says whether TLS is used."},
 	{"ssh://", "Write tcp://host:port with TLS, or forward the engine's socket with ssh -L "
 			   "and write unix:///path of the forwarded one."},
+	{"mock://", "Such a host has executor_type => 'mock'; say so as well."},
 	{"npipe://", "Named pipes exist on Windows only; write tcp://host:port with TLS."},
 	{"fd://", "fd:// is what the engine listens on; write unix:///path of that socket."},
 };

@@ -512,13 +512,7 @@ note_term(CmHttpRequest *request, void *arg)
 	CmFault fault;
 
 	if (cm_engine_read_kill(request, &fault))
-	{
-		task->n_refusals = 0;
-		task->s.stop = task->s.cancel_requested ? CM_STOP_CANCEL : CM_STOP_TIMEOUT;
-		task->s.stop_sent_ms = cm_ex.now_ms;
-		cm_task_set_detail(task, task->s.stop == CM_STOP_CANCEL ? "cancelling"
-																: "stopping: its time is over");
-	}
+		cm_task_note_term(task);
 	else
 		note_signal_failed(task, &fault);
 	cm_http_finish(request);

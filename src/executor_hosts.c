@@ -68,18 +68,36 @@ replace_text(CmExecHost *host, char **text, const char *with)
 		pfree(before);
 }
 
+static const CmExecutorType *
+find_type(const char *word)
+{
+	return strcmp(word, cm_executor_mock.word) == 0 ? &cm_executor_mock : &cm_executor_docker;
+}
+
 static void
-set_engine(CmExecHost *host, const char *connection_string)
+set_type(CmExecHost *host, const CmExecutorType *type)
+{
+	if (host->type_context != NULL)
+		MemoryContextDelete(host->type_context);
+	host->type_context = NULL;
+	host->of_type = NULL;
+	host->type = type;
+}
+
+static void
+set_engine(CmExecHost *host, const CmHostRow *row)
 {
 	char error[256];
 	char hint[256];
 
+	set_type(host, find_type(row->executor_type));
 	memset(&host->engine, 0, sizeof(host->engine));
 	host->engine.http = cm_ex.http;
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
-	replace_text(host, &host->connection_string, connection_string);
-	host->is_addressed = cm_endpoint_parse(connection_string, &host->engine.endpoint, error,
+	replace_text(host, &host->connection_string, row->connection_string);
+	host->is_addressed = host->type != &cm_executor_docker ||
+						 cm_endpoint_parse(row->connection_string, &host->engine.endpoint, error,
 										   sizeof(error), hint, sizeof(hint));
 	/* The table's trigger refuses such, but triggers can be turned off. */
 	if (!host->is_addressed)
@@ -97,7 +115,7 @@ add_host(const CmHostRow *row)
 	host->id = row->id;
 	host->name = MemoryContextStrdup(context, row->name);
 	dlist_init(&host->pulls);
-	set_engine(host, row->connection_string);
+	set_engine(host, row);
 	host->next_ms = cm_ex.now_ms;
 	dlist_push_tail(&cm_ex.hosts, &host->node);
 	return host;
@@ -123,11 +141,12 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->auto_pull_images = row->auto_pull_images;
 	if (strcmp(host->name, row->name) != 0)
 		replace_text(host, &host->name, row->name);
-	if (strcmp(host->connection_string, row->connection_string) == 0)
+	if (host->type == find_type(row->executor_type) &&
+		strcmp(host->connection_string, row->connection_string) == 0)
 		return;
 	cm_host_drop_requests(host);
 	host->connection++;
-	set_engine(host, row->connection_string);
+	set_engine(host, row);
 	host->phase = CM_HOST_AWAY;
 	host->is_marked = host->was_listed = false;
 	host->failures = 0;
@@ -180,7 +199,11 @@ cm_hosts_apply_rows(const CmHostRow *rows, int n)
 	{
 		CmExecHost *host = cm_hosts_find(rows[i].id);
 
-		apply_row(host ? host : add_host(&rows[i]), &rows[i]);
+		if (host == NULL)
+			host = add_host(&rows[i]);
+		apply_row(host, &rows[i]);
+		if (host->type->configure != NULL)
+			host->type->configure(host, rows[i].executor_config);
 	}
 	dlist_foreach_modify (iter, &cm_ex.hosts)
 	{
@@ -276,8 +299,8 @@ was_steady(const CmExecHost *host)
 }
 
 /* Closes everything; the next try is made after a pause. */
-static void
-lose_host(CmExecHost *host, const char *error, const char *hint)
+void
+cm_host_lose(CmExecHost *host, const char *error, const char *hint)
 {
 	if (was_steady(host))
 		host->failures = 0;
@@ -307,11 +330,11 @@ lose_host_by_fault(CmExecHost *host, CmHttpRequest *request, const CmFault *faul
 
 	cm_diagnosis_make(&host->engine.endpoint, cm_http_outcome(request), fault, &diagnosis);
 	cm_http_finish(request);
-	lose_host(host, diagnosis.error, diagnosis.hint);
+	cm_host_lose(host, diagnosis.error, diagnosis.hint);
 }
 
-static void
-become_ready(CmExecHost *host)
+void
+cm_host_become_ready(CmExecHost *host)
 {
 	bool was_away = host->away_since != 0;
 
@@ -396,7 +419,7 @@ note_events_ended(CmHttpRequest *request, void *arg)
 	if (cm_engine_read_stream_end(request, &fault))
 		strlcpy(fault.message, "the engine closed the event stream", sizeof(fault.message));
 	cm_http_finish(request);
-	lose_host(host, fault.message, "");
+	cm_host_lose(host, fault.message, "");
 	if (is_steady)
 		host->next_ms = cm_ex.now_ms;
 }
@@ -523,7 +546,7 @@ lose_host_for_marks(CmExecHost *host, CmHttpRequest *request, const CmFault *fau
 			 "could not be asked by its volumes whether another server has taken over: %s",
 			 fault->message);
 	cm_http_finish(request);
-	lose_host(host, error, "The engine must allow to list and to make volumes.");
+	cm_host_lose(host, error, "The engine must allow to list and to make volumes.");
 }
 
 static void
@@ -624,7 +647,8 @@ note_markers(CmHttpRequest *request, void *arg)
 	if (!has_ours && cm_ex.identity.incarnation > 1)
 	{
 		if (host->is_marked)
-			lose_host(host, "the engine does not keep the volume that says who is in charge", "");
+			cm_host_lose(host, "the engine does not keep the volume that says who is in charge",
+						 "");
 		else
 			begin_mark(host);
 		return;
@@ -738,7 +762,7 @@ note_list(CmHttpRequest *request, void *arg)
 	host->was_listed = true;
 	host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
 	if (host->phase != CM_HOST_READY)
-		become_ready(host);
+		cm_host_become_ready(host);
 	n = sort_listed(listed, n);
 	cm_host_keep_strays(host, listed, n);
 	dlist_foreach_modify (iter, &cm_ex.tasks)
@@ -780,9 +804,9 @@ tick_host(CmExecHost *host)
 	switch (host->phase)
 	{
 		case CM_HOST_AWAY:
-			if (host->is_addressed && (host->is_configured || has_tasks(host)))
-				begin_connecting(host);
 			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
+			if (host->is_addressed && (host->is_configured || has_tasks(host)))
+				host->type->connect(host);
 			break;
 		case CM_HOST_ASKING:
 		case CM_HOST_LISTING:
@@ -790,12 +814,12 @@ tick_host(CmExecHost *host)
 			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
 			break;
 		case CM_HOST_SUBSCRIBING:
-			lose_host(host, "the engine does not open its event stream", "");
+			cm_host_lose(host, "the engine does not open its event stream", "");
 			break;
 		case CM_HOST_READY:
 			host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
 			if (host->request == NULL)
-				begin_list_markers(host);
+				host->type->refresh(host);
 			break;
 	}
 }
@@ -816,3 +840,20 @@ cm_hosts_tick(void)
 	}
 	return next_ms;
 }
+
+const CmExecutorType cm_executor_docker = {
+	.word = "docker",
+	.is_paced = true,
+	.is_lasting = true,
+	.connect = begin_connecting,
+	.refresh = begin_list_markers,
+	.inspect = cm_call_inspect,
+	.create = cm_call_create,
+	.start = cm_call_start,
+	.discard = cm_call_discard,
+	.term = cm_call_term,
+	.kill = cm_call_kill,
+	.remove = cm_call_remove,
+	.follow = cm_logs_follow,
+	.collect = cm_logs_collect,
+};

@@ -37,6 +37,58 @@
 /* And so do all, when together they have this much. */
 #define CM_LOG_TOTAL_HIGH_BYTES (64 * 1024 * 1024)
 
+/* --- executor types --- */
+
+typedef struct CmExecHost CmExecHost;
+typedef struct CmTask CmTask;
+
+/*
+ * What drives a host.  The line is drawn below the decisions and above the
+ * calls: when something is to be done, and what follows from what was seen, is
+ * the same for all (lifecycle, executor_tasks.c, executor_db.c); how it is done
+ * is the type's.  A type that talks to an engine does so by requests, and a
+ * type that does not need not look like one.
+ *
+ * Each function of a task changes what is known of it (task->s, above all
+ * s.seen) and then calls cm_task_step(), at once or when an answer comes; until
+ * then task->request is set.  It may free the task, as the last thing it does.
+ * What a type keeps in memory may be lost at any time: whoever takes the task up
+ * again has the row (state, container id, started_at) and what the host tells.
+ *
+ * "Never twice" is the type's to keep: inspect must not say ABSENT or CREATED
+ * of what may have run, unless it sets s.start_unsure.
+ */
+typedef struct CmExecutorType
+{
+	const char *word; /* in cm_hosts.executor_type */
+	bool is_paced;	  /* many starts at once would slow it: see above */
+	bool is_lasting;  /* what it made is there without the executor, and must be
+					   * removed when the extension is dropped */
+
+	/* The row's executor_config came, or changed; NULL: nothing is in it. */
+	void (*configure)(CmExecHost *host, const char *config);
+	/* Leads to cm_host_become_ready() or cm_host_lose(); next_ms is set. */
+	void (*connect)(CmExecHost *host);
+	/* The heartbeat of one that is ready. */
+	void (*refresh)(CmExecHost *host);
+
+	void (*inspect)(CmTask *task);
+	void (*create)(CmTask *task);
+	void (*start)(CmTask *task);
+	/* Removes what was never started; the task may be created anew. */
+	void (*discard)(CmTask *task);
+	void (*term)(CmTask *task);
+	void (*kill)(CmTask *task);
+	/* Removes what has ended; the task is freed. */
+	void (*remove)(CmTask *task);
+	/* Output while it runs; and the last of it, then cm_task_note_output_read(). */
+	void (*follow)(CmTask *task);
+	void (*collect)(CmTask *task);
+} CmExecutorType;
+
+extern const CmExecutorType cm_executor_docker; /* executor_hosts.c */
+extern const CmExecutorType cm_executor_mock;	/* executor_mock.c */
+
 /* --- hosts --- */
 
 typedef enum CmHostPhase
@@ -67,20 +119,23 @@ typedef struct CmStray
 typedef struct CmPullUnderWay
 {
 	dlist_node node;
-	struct CmExecHost *host;
+	CmExecHost *host;
 	char *image;
 	CmHttpRequest *request;
 	CmPull pull;
 	int64 last_progress_ms;
 } CmPullUnderWay;
 
-typedef struct CmExecHost
+struct CmExecHost
 {
 	dlist_node node;
 	MemoryContext context;
 	int id;
 	char *name;
 	char *connection_string;
+	const CmExecutorType *type;
+	MemoryContext type_context; /* NULL, or of what follows */
+	void *of_type;				/* what the type keeps of it */
 	CmEngine engine;
 	bool is_addressed;	/* its connection string is one */
 	bool is_configured; /* its row is there */
@@ -122,7 +177,7 @@ typedef struct CmExecHost
 	bool is_purged;		  /* nothing of ours was left at the last look */
 	bool was_listed;	  /* once since this process began */
 	bool is_marked;		  /* our mark was made and is to be seen */
-} CmExecHost;
+};
 
 /* --- tasks --- */
 
@@ -163,7 +218,7 @@ typedef struct CmTaskLogs
 	int64 watched_bytes; /* ... to see that they do not stop coming */
 } CmTaskLogs;
 
-typedef struct CmTask
+struct CmTask
 {
 	dlist_node node;
 	MemoryContext context;
@@ -204,6 +259,8 @@ typedef struct CmTask
 	int n_refusals;			/* answers in a row that said no */
 	int64 created_ms;		/* when its container was made; 0: not by us */
 	int64 follow_ms;		/* when to begin following its output */
+	int64 look_ms;			/* when to inspect it, though nothing happens; 0: not */
+	void *of_type;			/* what the host's type keeps of it, in its context */
 
 	CmHttpRequest *request; /* the one call in flight */
 	CmPullUnderWay *pull;	/* or what it waits for */
@@ -216,7 +273,7 @@ typedef struct CmTask
 	char *detail; /* what the row says, or should */
 	bool detail_changed;
 	CmTaskLogs logs;
-} CmTask;
+};
 
 /* A transition that waits for the next transaction. */
 typedef struct CmWaitingRecord
@@ -288,6 +345,10 @@ extern void cm_hosts_free_all(void);
 /* Of a list in order: the first of *count containers of the task's attempt, or NULL. */
 extern CmListed *cm_hosts_find_listed(CmListed *listed, int n, const CmTask *task, int *count);
 extern void cm_host_drop_requests(CmExecHost *host);
+/* All tasks there wait, and it is tried again after a pause: at next_ms. */
+extern void cm_host_lose(CmExecHost *host, const char *error, const char *hint);
+/* Tasks and claims may go on; next_ms is when it is looked at next. */
+extern void cm_host_become_ready(CmExecHost *host);
 /* Removes the mark of that incarnation from the host. */
 extern void cm_host_remove_mark(CmExecHost *host, int incarnation);
 
@@ -329,6 +390,8 @@ extern void cm_task_set_detail(CmTask *task, const char *detail);
 extern void cm_task_note_recorded(CmTask *task, const CmRecord *record);
 /* Its output has been read, as far as it can be. */
 extern void cm_task_note_output_read(CmTask *task);
+/* A SIGTERM was accepted. */
+extern void cm_task_note_term(CmTask *task);
 extern void cm_task_give_start_slots(CmExecHost *host);
 extern int64 cm_tasks_tick(void);
 
@@ -372,6 +435,8 @@ extern void cm_logs_follow(CmTask *task);
 /* Reads what is there to the end; then cm_task_note_output_read(). */
 extern void cm_logs_collect(CmTask *task);
 extern void cm_logs_stop(CmTask *task);
+/* Keeps what was read, up to max_log_size. */
+extern void cm_logs_keep_record(CmTask *task, const CmLogRecord *record);
 extern bool cm_logs_are_waiting(const CmTask *task);
 /* In a transaction: stores what waits; false: it cannot be stored now. */
 extern bool cm_logs_store(CmTask *task, int *seq);

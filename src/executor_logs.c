@@ -130,8 +130,8 @@ hash_record(int64 hash, const CmLogRecord *record)
 									   (uint64) hash * 31 + record->stream);
 }
 
-static void
-keep_record(CmTask *task, const CmLogRecord *record)
+void
+cm_logs_keep_record(CmTask *task, const CmLogRecord *record)
 {
 	CmTaskLogs *logs = &task->logs;
 	int i = record->stream == CM_LOG_STDERR ? 1 : 0;
@@ -180,7 +180,7 @@ take_record(CmTask *task, const CmLogRecord *record)
 			logs->mismatch = true;
 	}
 	else if (!logs->mismatch)
-		keep_record(task, record);
+		cm_logs_keep_record(task, record);
 }
 
 /* --- reading --- */

@@ -135,6 +135,7 @@ cm_hosts_begin_purge(void)
 		host->n_starting = 0;
 		host->next_ms = cm_ex.now_ms + PURGE_SURE_MS;
 		host->phase = CM_HOST_AWAY;
+		host->is_purged = !host->type->is_lasting;
 		if (host->engine.api_minor != 0)
 			begin_purge_host(host);
 	}

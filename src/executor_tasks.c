@@ -96,7 +96,7 @@ cm_task_release_start_slot(CmTask *task)
 static bool
 may_start_another(CmExecHost *host)
 {
-	if (cm_guc_max_starts_in_flight < 0)
+	if (!host->type->is_paced || cm_guc_max_starts_in_flight < 0)
 		return true;
 	cm_pacer_set_cap(&host->pacer, cm_guc_max_starts_in_flight);
 	return host->n_starting < host->pacer.limit;
@@ -280,7 +280,7 @@ begin_ending(CmTask *task, const CmDecision *end)
 	if (end->action == CM_DO_COLLECT)
 	{
 		task->wants_output = true;
-		cm_logs_collect(task);
+		task->host->type->collect(task);
 	}
 	else
 	{
@@ -353,26 +353,26 @@ act(CmTask *task, CmAction action)
 			break;
 		case CM_DO_CREATE:
 			if (begin_starting(task))
-				cm_call_create(task);
+				task->host->type->create(task);
 			break;
 		case CM_DO_SAVE_ID:
 			save_id(task);
 			break;
 		case CM_DO_START:
 			if (begin_starting(task))
-				cm_call_start(task);
+				task->host->type->start(task);
 			break;
 		case CM_DO_DISCARD:
-			cm_call_discard(task);
+			task->host->type->discard(task);
 			break;
 		case CM_DO_TERM:
-			cm_call_term(task);
+			task->host->type->term(task);
 			break;
 		case CM_DO_KILL:
-			cm_call_kill(task);
+			task->host->type->kill(task);
 			break;
 		case CM_DO_REMOVE:
-			cm_call_remove(task);
+			task->host->type->remove(task);
 			break;
 	}
 }
@@ -416,7 +416,7 @@ cm_task_step(CmTask *task)
 
 		if (task->look_again && can_look(task))
 		{
-			cm_call_inspect(task);
+			task->host->type->inspect(task);
 			return;
 		}
 		if (task->must_ask_memory && can_look(task) && task->s.seen == CM_SEEN_CREATED)
@@ -571,7 +571,7 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 	if (task->s.lost_ms != 0)
 		task->s.lost_ms = task->wake_ms = 0;
 	if (task->wants_output && task->logs.request == NULL)
-		cm_logs_collect(task);
+		task->host->type->collect(task);
 	if (task->request != NULL || task->is_ending || task->settling || task->pull != NULL)
 		return;
 	/* After a call that failed it is looked at when its pause is over. */
@@ -597,6 +597,16 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 		task->look_again = true;
 	}
 	cm_task_step(task);
+}
+
+void
+cm_task_note_term(CmTask *task)
+{
+	task->n_refusals = 0;
+	task->s.stop = task->s.cancel_requested ? CM_STOP_CANCEL : CM_STOP_TIMEOUT;
+	task->s.stop_sent_ms = cm_ex.now_ms;
+	cm_task_set_detail(task, task->s.stop == CM_STOP_CANCEL ? "cancelling"
+															: "stopping: its time is over");
 }
 
 /*
@@ -667,12 +677,19 @@ tick_task(CmTask *task)
 	{
 		task->follow_ms = 0;
 		if (task->s.seen == CM_SEEN_RUNNING && task->host->phase == CM_HOST_READY)
-			cm_logs_follow(task);
+			task->host->type->follow(task);
 	}
 	if (task->s.lost_ms != 0 && cm_ex.now_ms >= task->s.lost_ms && task->wants_output)
 	{
 		task->s.lost_ms = 0;
 		give_up_output(task);
+		return;
+	}
+	if (task->look_ms != 0 && cm_ex.now_ms >= task->look_ms)
+	{
+		task->look_ms = 0;
+		task->look_again = true;
+		cm_task_step(task);
 		return;
 	}
 	if (task->wake_ms == 0 || cm_ex.now_ms < task->wake_ms)
@@ -702,6 +719,8 @@ cm_tasks_tick(void)
 			next_ms = task->wake_ms;
 		if (task->follow_ms != 0 && (next_ms == 0 || task->follow_ms < next_ms))
 			next_ms = task->follow_ms;
+		if (task->look_ms != 0 && (next_ms == 0 || task->look_ms < next_ms))
+			next_ms = task->look_ms;
 		if (task->wants_output && task->s.lost_ms != 0 &&
 			(next_ms == 0 || task->s.lost_ms < next_ms))
 			next_ms = task->s.lost_ms;

@@ -14,6 +14,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -23,6 +24,7 @@
 #include "chars.h"
 #include "compat.h"
 #include "endpoint.h"
+#include "mock_config.h"
 #include "policy.h"
 #include "shmem.h"
 #include "store.h"
@@ -196,19 +198,91 @@ check_range(const HostRow *row, const char *column, int min, int max)
 			   psprintf("It must be from %d to %d.", min, max), "");
 }
 
+static bool
+is_mock(const HostRow *row)
+{
+	const char *type = get_text(row, "executor_type");
+
+	return type != NULL && strcmp(type, "mock") == 0;
+}
+
 static void
 check_executor_type(const HostRow *row)
 {
 	const char *type = get_text(row, "executor_type");
 
-	if (type == NULL || strcmp(type, "docker") == 0)
+	if (type == NULL || strcmp(type, "docker") == 0 || is_mock(row))
 		return;
-	if (strcmp(type, "mock") == 0)
-		refuse("0A000", "executor_type", "executor_type \"mock\" is not available in this version",
-			   psprintf("Host \"%s\" can only be driven by docker.", row->shown),
-			   "Leave executor_type out.");
 	refuse("22023", "executor_type", psprintf("unknown executor_type for host \"%s\"", row->shown),
-		   "The only executor type of this version is docker.", "Leave executor_type out.");
+		   "The executor types are docker and mock.", "Leave executor_type out.");
+}
+
+/* Whoever called: the owner of cm_add_host, with whose rights this may run, does not count. */
+static void
+check_may_mock(const HostRow *row)
+{
+	if (!superuser_arg(GetOuterUserId()))
+		refuse("42501", "executor_type",
+			   psprintf("permission denied for host \"%s\": its executor_type is mock", row->shown),
+			   "A mock host ends jobs as its script says, without running them.",
+			   "Only superusers may write the row of such a host.");
+}
+
+static void
+check_mock_address(HostRow *row)
+{
+	static const char *const columns[] = {"tls_enabled", "tls_verify"};
+	const char *text = get_text(row, "connection_string");
+	const char *seed;
+	bool is_null;
+
+	if (text == NULL || !cm_mock_parse_address(text, &seed))
+		refuse(
+			"22P02", "connection_string",
+			psprintf("invalid connection_string for host \"%s\" of executor_type mock", row->shown),
+			"It is mock://NAME. Hosts of one name and one script do the same to the same jobs.",
+			"Write mock://1, for instance.");
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		(void) get_column(row, columns[i], &is_null);
+		if (is_null)
+			set_column(row, columns[i], BoolGetDatum(false));
+	}
+	if (get_bool(row, "tls_enabled") || get_bool(row, "tls_verify") ||
+		get_text(row, "tls_cert_path") != NULL)
+		refuse("22023", "tls_enabled",
+			   psprintf("TLS cannot be used for host \"%s\" of executor_type mock", row->shown),
+			   "There is no engine and no connection.",
+			   "Leave tls_enabled, tls_verify and tls_cert_path out.");
+	set_column(row, "host_type", CStringGetTextDatum("mock"));
+}
+
+static void
+check_script(const HostRow *row)
+{
+	bool is_null;
+	Datum config = get_column(row, "executor_config", &is_null);
+	Jsonb *jsonb;
+	CmMockScript script;
+	CmProblem problem;
+	char *json;
+
+	/* What is no object is left to the table's CHECK. */
+	if (is_null || !JB_ROOT_IS_OBJECT(DatumGetJsonbP(config)))
+		return;
+	jsonb = DatumGetJsonbP(config);
+	json = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	if (!cm_mock_config_read(row->shown, pg_server_to_any(json, strlen(json), PG_UTF8), &script,
+							 &problem))
+		cm_store_throw_problem(&problem, "cm_hosts");
+}
+
+static void
+check_mock(HostRow *row)
+{
+	check_may_mock(row);
+	check_mock_address(row);
+	check_script(row);
 }
 
 static void
@@ -285,11 +359,16 @@ cm_hosts_check_row(PG_FUNCTION_ARGS)
 	row.tuple = is_update ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
 
 	check_name(&row);
-	check_endpoint(&row);
+	check_executor_type(&row);
+	if (is_mock(&row))
+		check_mock(&row);
+	else
+	{
+		check_endpoint(&row);
+		check_executor_config(&row);
+	}
 	check_range(&row, "max_concurrent_jobs", 0, 10000);
 	check_range(&row, "weight", 1, 1000);
-	check_executor_type(&row);
-	check_executor_config(&row);
 	check_labels(&row);
 	if (is_update)
 		set_column(&row, "updated_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));

@@ -563,7 +563,7 @@ cm_store_load_hosts(int *n)
 {
 	static CmSql load = {
 		"SELECT h.id, h.name, h.connection_string, h.is_active AND d.host_name IS NULL,"
-		" h.max_concurrent_jobs, h.weight, h.auto_pull_images"
+		" h.max_concurrent_jobs, h.weight, h.auto_pull_images, h.executor_type, h.executor_config::text"
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
 		" ORDER BY h.id",
@@ -584,6 +584,8 @@ cm_store_load_hosts(int *n)
 		hosts[i].slots = cm_sql_int32(i, 5, 0);
 		hosts[i].weight = cm_sql_int32(i, 6, 1);
 		hosts[i].auto_pull_images = cm_sql_bool(i, 7);
+		hosts[i].executor_type = cm_sql_text(i, 8);
+		hosts[i].executor_config = cm_sql_text(i, 9);
 	}
 	return hosts;
 }

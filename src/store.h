@@ -87,6 +87,8 @@ typedef struct CmHostRow
 	int slots;
 	int weight;
 	bool auto_pull_images;
+	const char *executor_type;
+	const char *executor_config; /* JSON */
 } CmHostRow;
 
 extern CmHostRow *cm_store_load_hosts(int *n);

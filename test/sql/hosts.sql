@@ -183,6 +183,65 @@ SELECT cm_disable_host('a', 'repair'), cm_add_host('a', 'unix:///b', if_exists =
 SELECT state, drain_reason FROM cm_host_status WHERE name = 'a';
 ROLLBACK;
 
+-- Scripts of mock hosts
+CREATE PROCEDURE add_mock(address text, script text, more text DEFAULT '') LANGUAGE plpgsql AS $$
+BEGIN
+    CALL add(format('%L, %L, executor_type => %L, executor_config => %L%s', 'm', address, 'mock', script, more));
+END
+$$;
+CALL add_mock('mock://', '{}');
+CALL add_mock('mock://a b', '{}');
+CALL add_mock('unix:///a', '{}');
+CALL add_mock('mock://1', '{}', ', tls_enabled => true');
+CALL add_mock('mock://1', '{}', $$, tls_cert_path => '/x'$$);
+CALL add_mock('mock://1', '[]');
+CALL add_mock('mock://1', '{"exitcode": 1}');
+CALL add_mock('mock://1', '{"a\nb": 1}');
+CALL add_mock('mock://1', '{"delay": 100}');
+CALL add_mock('mock://1', '{"delay": "1 day"}');
+CALL add_mock('mock://1', '{"delay": ["2 s", "1 s"]}');
+CALL add_mock('mock://1', '{"launch_delay": ["2 s"]}');
+CALL add_mock('mock://1', '{"exit_code": 256}');
+CALL add_mock('mock://1', '{"exit_code": "1"}');
+CALL add_mock('mock://1', '{"exit_code": 1, "exit_codes": {"2": 1}}');
+CALL add_mock('mock://1', '{"exit_codes": [1]}');
+CALL add_mock('mock://1', '{"exit_codes": {}}');
+CALL add_mock('mock://1', '{"exit_codes": {"0": 0}}');
+CALL add_mock('mock://1', '{"exit_codes": {"01": 1}}');
+CALL add_mock('mock://1', '{"exit_codes": {"-1": 1}}');
+CALL add_mock('mock://1', '{"exit_codes": {"1": -1}}');
+CALL add_mock('mock://1', '{"exit_codes": {"1": 1e300}}');
+CALL add_mock('mock://1', '{"failure": "timeout"}');
+CALL add_mock('mock://1', '{"failure": 1}');
+CALL add_mock('mock://1', '{"failures": {"exit_code": 1}}');
+CALL add_mock('mock://1', '{"failures": {"oom": 2}}');
+CALL add_mock('mock://1', '{"failures": {"oom": 0.6, "killed": 0.6}}');
+CALL add_mock('mock://1', '{"failures": "oom"}');
+CALL add_mock('mock://1', '{"failure": "oom", "failures": {}}');
+CALL add_mock('mock://1', '{"on_term": "exit"}');
+CALL add_mock('mock://1', '{"on_term": -1}');
+CALL add_mock('mock://1', '{"stdout": ["a"]}');
+CALL add_mock('mock://1', jsonb_build_object('stderr', repeat('x', 65537))::text);
+CALL add_mock('mock://1', '{"unreachable": "yes"}');
+CALL add_mock('mock://1', '{"rules": {}}');
+CALL add_mock('mock://1', '{"rules": [{"name": "a"}, 1]}');
+CALL add_mock('mock://1', '{"rules": [{}]}');
+CALL add_mock('mock://1', '{"rules": [{"exit_code": 1, "labels": {}}]}');
+CALL add_mock('mock://1', '{"rules": [{"name": 1}]}');
+CALL add_mock('mock://1', jsonb_build_object('rules', jsonb_build_array(jsonb_build_object('name', repeat('x', 1025))))::text);
+CALL add_mock('mock://1', '{"rules": [{"attempt": 0}]}');
+CALL add_mock('mock://1', '{"rules": [{"labels": ["a"]}]}');
+CALL add_mock('mock://1', '{"rules": [{"labels": {"a": 1}}]}');
+CALL add_mock('mock://1', '{"rules": [{"name": "a", "unreachable": true}]}');
+CALL add_mock('mock://1', '{"rules": [{"name": "a", "rules": []}]}');
+CALL add_mock('mock://1', '{"rules": [{"name": "a"}, {"name": "b", "delay": ""}]}');
+CALL add_mock('mock://1', jsonb_build_object('rules', array_fill('{"name": "a"}'::jsonb, ARRAY[101]))::text);
+CALL add_mock('mock://1', jsonb_build_object('rules', array_fill(jsonb_build_object('name', 'a', 'stdout', repeat('x', 65536)), ARRAY[17]))::text);
+CALL add_mock('mock://1', '{"launch_delay": "0", "delay": ["1 ms", "2 s"], "exit_codes": {"0": 9, "255": 1}, "failures": {"oom": 1},
+    "on_term": "ignore", "stdout": "a", "stderr": "", "unreachable": false, "rules": [{"name": "*", "namespace": "", "image": "a",
+    "command": "b", "attempt": 1000, "labels": {"a": "b"}, "exit_code": 0, "failure": "killed"}]}');
+CALL add_mock('mock://1', '{}');
+
 -- Changed, renamed, removed
 BEGIN;
 SELECT cm_add_host('a', 'unix:///a') > 0 AS a, cm_add_host('b', 'unix:///b') > 0 AS b;

@@ -201,6 +201,14 @@ for my $role (qw(app watcher))
 }
 value("SELECT cm_cancel_job($others)");
 
+# ------------------------------------------------------- without Docker
+
+my $testing = section('Testing your application without Docker');
+my ($pretend, $table) = map { $_->[1] } blocks($testing);
+@results = run_sql('started', $pretend);
+is(sorted_lines($results[-1]), sorted_lines($table), 'without Docker: output as shown');
+like($results[-2], qr/completed \| +0 \| job \d+ would have run: import orders/, 'without Docker: what it printed');
+
 # ------------------------------------------------------- names
 
 sub extension_names
