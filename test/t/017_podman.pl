@@ -1,0 +1,15 @@
+use strict;
+use warnings;
+use CM::Engine;
+use Test::More;
+CM::Engine->require_engine;
+my $engine = CM::Engine->start(name => 'p', flavour => 'podman', count_starts => 1);
+$engine->import_busybox('busybox:test');
+is($engine->docker(qw(run --rm busybox:test echo hello)), 'hello', 'x');
+diag $engine->as_root('cat', '/proc/self/cgroup');
+$engine->docker(qw(run --detach --name long --label k=v busybox:test sleep 1000));
+$engine->kill9; $engine->start_again;
+my ($container) = $engine->containers(label => 'k=v');
+is($container->{State}, 'running', 'container runs on after kill -9');
+diag explain [$engine->start_records];
+done_testing();
