@@ -186,7 +186,11 @@ note_recall(CmHttpRequest *request, void *arg)
 	cm_task_step(task);
 }
 
-/* Who cannot tell is taken to have forgotten: that ends a job, and runs none twice. */
+/*
+ * Who cannot tell is taken to have forgotten: that ends a job, and runs none twice.
+ * podman takes a container that it was killed in starting, and that ended before it
+ * was back, for one that was never started.
+ */
 void
 cm_call_recall(CmTask *task)
 {

@@ -31,7 +31,7 @@ sub job
 	return $json->decode(value("SELECT to_json(j) FROM cm_jobs j WHERE id = $id"));
 }
 
-sub submit { my ($arguments) = @_; return $node->submit("'busybox:test', $arguments"); }
+sub submit { my ($arguments) = @_; return $node->submit("'busybox:test', host => 'p', $arguments"); }
 
 sub output { my ($id) = @_; return $json->decode(value("SELECT to_json(cm_job_output($id))")); }
 
@@ -126,14 +126,14 @@ my %id = (
 	ok => submit(q('echo out; echo err >&2')),
 	code => submit(q('exit 3')),
 	bytes => submit("E'$bytes'"),
-	inside => submit("\$\$$inside\$\$, memory_limit => 64, environment => '{"A": "b"}'"),
+	inside => submit("\$\$$inside\$\$" . q(, memory_limit => 64, environment => '{"A": "b"}')),
 	no_entrypoint => submit(q(entrypoint => '{}', args => '{echo,a b}')),
 	no_command => submit(q(args => '{/nonexistent}')),
-	timeout => submit(q('sleep 1000', timeout => '1s')),
+	timeout => submit(q('sleep 1000', timeout_seconds => 1)),
 	oom => submit(q('tail /dev/zero', memory_limit => 16)),
 	cancel => submit(q('trap "echo bye; exit 0" TERM; echo ready; while :; do sleep 0.1; done')),
 	kill => submit(q('echo ready; sleep 1000')),
-	network => submit(q('true', network => 'nonet')),
+	network => submit(q('true', networks => '["nonet"]')),
 	pull => $node->submit("'127.0.0.1:5001/cm/b:1', 'true'"),
 	no_pull => $node->submit("'nope:1', 'true', host => 'nopull'"));
 
@@ -160,7 +160,7 @@ is(job($id{bytes})->{logs_incomplete} ? 1 : 0, 0, 'bytes: whole');
 ended('no entrypoint', $id{no_entrypoint}, 'completed - 0');
 is(output($id{no_entrypoint}), "a b\n", 'no entrypoint: output');
 ended('no command', $id{no_command}, 'failed exit_code 1', hint => qr/catatonit.*not found/);
-like(output($id{no_command}), qr/catatonit.*No such file/, 'no command: output');
+like(value("SELECT cm_job_stderr($id{no_command})"), qr/catatonit.*No such file/, 'no command: stderr');
 ended('timeout', $id{timeout}, 'timeout timeout 143', error => qr/timeout_seconds of 1$/);
 ended('network', $id{network}, 'failed network -', error => qr/^network "nonet" not found on host "p"$/, hint => qr/Create the network/);
 ended('pull', $id{pull}, 'failed image_pull -', error => qr/"127.0.0.1:5001.*could not be pulled/, detail => qr/connection refused/);
@@ -203,13 +203,24 @@ ended('ran on', $long, 'failed exit_code 7');
 is(output($long), "one\nthree\n", 'ran on: output');
 is(starts($_), 1, 'service killed: started once') for $long, $meanwhile;
 
-# While it starts a container that starts all the same.
+# While it starts a container that starts all the same, and runs when it is back.
 kill_in_next_start('after');
-my $started = submit(q('echo ran; exit 6'));
+my $started = submit(q('echo ran; while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 6'));
 bring_back();
+is($node->job_wait($started, status => 'running|failed'), 'running', 'killed after a start: it runs');
+$engine->docker('exec', job($started)->{container_id}, 'touch', '/tmp/go');
 ended('killed after a start', $started, 'failed exit_code 6');
 is(output($started), "ran\n", 'killed after a start: output');
 is(starts($started), 1, 'killed after a start: started once');
+
+# One that has ended by then, podman takes for one that was never started.
+kill_in_next_start('after');
+my $short = submit(q('echo ran'));
+bring_back();
+$node->job_wait($short);
+ok(value("SELECT status || coalesce(failure_reason, '') FROM cm_jobs WHERE id = $short") =~ /^(failedinfrastructure|completed)$/,
+	'killed after a short start: ended, or not known');
+is(starts($short), 1, 'killed after a short start: not started again');
 
 # While it starts one, and that is not started: nobody can tell.
 kill_in_next_start('before');

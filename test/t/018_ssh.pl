@@ -73,7 +73,8 @@ sub log_of
 
 for my $key (qw(host user))
 {
-	IPC::Run::run([ qw(ssh-keygen -q -t ed25519 -N), '', '-f', "$folder/$key" ], '>', \my $out, '2>&1')
+	my $out = '';
+	IPC::Run::run([ qw(ssh-keygen -q -t ed25519 -N), '', '-f', "$folder/$key" ], '>', \$out, '2>&1')
 	  or die "ssh-keygen failed: $out\n";
 }
 rename "$folder/user.pub", "$folder/authorized_keys";
