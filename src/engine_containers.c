@@ -277,8 +277,8 @@ static const char *const words_before[] = {"created", "configured", "initialized
 
 /*
  * "removing" is of containers that do not run: a forced removal kills first.
- * podman writes down that a container started after it did: of one that was
- * running when its service was killed just then, the word alone tells that it ran.
+ * podman writes down when a container started only after it did: where it did not
+ * come to that, the word alone may tell that it ran.
  * A word that is not known counts as running: that waits, it does not act.
  */
 static CmRunState

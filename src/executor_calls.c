@@ -188,8 +188,8 @@ note_recall(CmHttpRequest *request, void *arg)
 
 /*
  * Who cannot tell is taken to have forgotten: that ends a job, and runs none twice.
- * podman takes a container that it was killed in starting, and that ended before it
- * was back, for one that was never started.
+ * podman takes a container that it was killed in starting for one that was never
+ * started, even while it runs.
  */
 void
 cm_call_recall(CmTask *task)
