@@ -249,14 +249,15 @@ cm_engine_read_version(CmHttpRequest *request, CmEngine *engine, CmVersion *vers
 	memset(version, 0, sizeof(*version));
 	if (reply == NULL)
 		return false;
-	name = cm_json_string(cm_json_get(reply, "Version"), "");
-	cm_engine_copy_line(version->engine_version, sizeof(version->engine_version), name,
-						strlen(name));
 	version->api_minor = parse_api_minor(cm_json_string(cm_json_get(reply, "ApiVersion"), NULL));
 	version->min_api_minor =
 		parse_api_minor(cm_json_string(cm_json_get(reply, "MinAPIVersion"), "1.0"));
 	version->is_podman =
 		has_podman_component(reply) || cm_http_header(request, "Libpod-Api-Version") != NULL;
+	name = psprintf("%s%s", version->is_podman ? "podman " : "",
+					cm_json_string(cm_json_get(reply, "Version"), ""));
+	cm_engine_copy_line(version->engine_version, sizeof(version->engine_version), name,
+						strlen(name));
 	if (version->api_minor < 0 || version->min_api_minor < 0)
 		return cm_engine_set_garbled(fault, "the API version");
 	return negotiate(engine, version, fault);

@@ -96,9 +96,9 @@ typedef void (*CmEngineDone)(CmHttpRequest *request, void *arg);
 
 typedef struct CmVersion
 {
-	char engine_version[64];
-	int api_minor;	   /* newest API it speaks */
-	int min_api_minor; /* oldest */
+	char engine_version[64]; /* podman's has the word before it */
+	int api_minor;			 /* newest API it speaks */
+	int min_api_minor;		 /* oldest */
 	bool is_podman;
 } CmVersion;
 
@@ -150,7 +150,9 @@ typedef struct CmInspect
 {
 	char id[CM_CONTAINER_ID_LEN + 1];
 	CmRunState state;
-	int exit_code; /* of EXITED */
+	int exit_code;	   /* of EXITED */
+	bool is_code_lost; /* it ran, and how it ended is not known; exit_code
+						* is then 255 */
 	bool oom_killed;
 	const char *error;		 /* the engine's State.Error, may be "" */
 	const char *started_at;	 /* RFC 3339, or NULL: never */
@@ -309,6 +311,7 @@ extern bool cm_engine_next_event(CmHttpRequest *request, CmEvent *event);
 /*
  * Does the engine remember, since it was last started, that it created the
  * container?  No: it was restarted since, or much has happened meanwhile.
+ * NULL on podman, which does not tell whether it, or its machine, was restarted.
  */
 extern CmHttpRequest *cm_engine_begin_recall(CmEngine *engine, const char *id, CmEngineDone on_done,
 											 void *arg);
@@ -340,8 +343,9 @@ extern CmHttpRequest *cm_engine_begin_memory(CmEngine *engine, int64 at_us, CmEn
 extern bool cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memory,
 								  CmFault *fault);
 /* Of something that it did at that time: has it been the same engine until it was
- * asked? */
-extern CmEngineLife cm_engine_judge_life(const CmEngineMemory *memory, int64 did_us);
+ * asked, or one whose restart makes no difference to what ran? */
+extern CmEngineLife cm_engine_judge_life(const CmEngine *engine, const CmEngineMemory *memory,
+										 int64 did_us);
 
 /* The bytes are for a CmLogStream. */
 extern CmHttpRequest *cm_engine_begin_logs(CmEngine *engine, const char *id, bool follow,

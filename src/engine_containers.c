@@ -30,6 +30,9 @@
 #define ZERO_TIME "0001-01-01T00:00:00"
 #define MAX_TIME_BYTES 63
 
+/* What engines say that have lost the exit code. */
+#define EXIT_LOST 255
+
 #define MAX_STATE_ERROR_BYTES 1024
 #define MAX_RECORD_TEXT_BYTES 1024 /* with 9 texts, escaped: under 64 kB */
 
@@ -269,20 +272,28 @@ is_one_of(const char *word, const char *const *words)
 	return false;
 }
 
+/* podman has a word more for what has a process, but one that waits to be started. */
+static const char *const words_before[] = {"created", "configured", "initialized", NULL};
+
 /*
  * "removing" is of containers that do not run: a forced removal kills first.
+ * podman writes down when a container started only after it did: where it did not
+ * come to that, the word alone may tell that it ran.
  * A word that is not known counts as running: that waits, it does not act.
  */
 static CmRunState
 decide_state(const char *word, bool is_running, bool was_started)
 {
-	static const char *const over[] = {"created", "exited", "dead", "removing", "stopped", NULL};
+	static const char *const ran[] = {"exited", "stopped", NULL};
+	static const char *const over[] = {"dead", "removing", NULL};
 
 	if (is_running)
 		return CM_RUN_RUNNING;
+	if (is_one_of(word, ran))
+		return CM_RUN_EXITED;
 	if (!was_started)
 		return CM_RUN_CREATED;
-	return is_one_of(word, over) ? CM_RUN_EXITED : CM_RUN_RUNNING;
+	return is_one_of(word, over) || is_one_of(word, words_before) ? CM_RUN_EXITED : CM_RUN_RUNNING;
 }
 
 static const char *
@@ -317,7 +328,12 @@ read_state(const CmJson *state, CmInspect *inspect)
 
 	if (exit_code < INT_MIN || exit_code > INT_MAX)
 		return false;
-	inspect->exit_code = (int) exit_code;
+	/*
+	 * podman makes "created" with an exit code of 0 of what ran when its machine was
+	 * switched off, and -1 is of a conmon that was killed.
+	 */
+	inspect->is_code_lost = is_one_of(word, words_before) || exit_code < 0;
+	inspect->exit_code = inspect->is_code_lost ? EXIT_LOST : (int) exit_code;
 	if (inspect->finished_at != NULL && finished_us > started_us)
 		inspect->run_ms = (finished_us - started_us) / 1000;
 	return true;
@@ -451,10 +467,9 @@ cm_engine_begin_list(CmEngine *engine, const CmIdentity *identity, CmEngineDone 
 static CmRunState
 guess_state(const char *word)
 {
-	static const char *const before[] = {"created", "configured", "initialized", NULL};
 	static const char *const running[] = {"running", "paused", "restarting", "stopping", NULL};
 
-	if (is_one_of(word, before))
+	if (is_one_of(word, words_before))
 		return CM_RUN_CREATED;
 	return is_one_of(word, running) ? CM_RUN_RUNNING : CM_RUN_EXITED;
 }

@@ -24,10 +24,13 @@
 #define MAX_NEWER 64
 #define MAX_LINE_BYTES (CM_ENGINE_SMALL_BYTES / 2)
 
-/* podman calls destroy "remove". */
+/*
+ * podman calls destroy "remove"; it tells of "die", but only who asks for "died"
+ * hears of it.
+ */
 #define EVENT_FILTERS            \
 	",\"type\":[\"container\"]," \
-	"\"event\":[\"start\",\"die\",\"oom\",\"kill\",\"destroy\",\"remove\"]"
+	"\"event\":[\"start\",\"die\",\"died\",\"oom\",\"kill\",\"destroy\",\"remove\"]"
 
 static CmHttpRequest *
 begin_stream(CmEngine *engine, const char *method, char *path, CmEngineDone on_bytes,
@@ -121,6 +124,8 @@ cm_engine_begin_recall(CmEngine *engine, const char *id, CmEngineDone on_done, v
 	StringInfoData query;
 	char *path;
 
+	if (engine->is_podman)
+		return NULL;
 	initStringInfo(&query);
 	appendStringInfo(&query, "/events?since=1&until=%lld&filters=", (long long) time(NULL));
 	cm_http_append_escaped(
@@ -191,8 +196,11 @@ cm_engine_read_memory(CmHttpRequest *request, int64 at_us, CmEngineMemory *memor
 }
 
 CmEngineLife
-cm_engine_judge_life(const CmEngineMemory *memory, int64 did_us)
+cm_engine_judge_life(const CmEngine *engine, const CmEngineMemory *memory, int64 did_us)
 {
+	/* Each container has a conmon, which outlives podman's service. */
+	if (engine->is_podman)
+		return CM_LIFE_SAME;
 	if (memory->asked_us == 0 || did_us == 0)
 		return CM_LIFE_UNKNOWN;
 	if (did_us >= memory->oldest_us)

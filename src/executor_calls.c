@@ -115,7 +115,9 @@ may_have_been_restarted(const CmTask *task, const CmInspect *inspect)
 	if (inspect->started_at != NULL)
 		(void) cm_logstream_parse_time(inspect->started_at, strlen(inspect->started_at),
 									   &started_us);
-	switch (cm_engine_judge_life(&task->host->memory, started_us))
+	if (inspect->is_code_lost)
+		return true;
+	switch (cm_engine_judge_life(&task->host->engine, &task->host->memory, started_us))
 	{
 		case CM_LIFE_SAME:
 			return false;
@@ -184,12 +186,23 @@ note_recall(CmHttpRequest *request, void *arg)
 	cm_task_step(task);
 }
 
+/*
+ * Who cannot tell is taken to have forgotten: that ends a job, and runs none twice.
+ * podman takes a container that it was killed in starting for one that was never
+ * started, even while it runs.
+ */
 void
 cm_call_recall(CmTask *task)
 {
 	task->request =
 		cm_engine_begin_recall(&task->host->engine, task->container_id, note_recall, task);
-	count_call();
+	if (task->request != NULL)
+	{
+		count_call();
+		return;
+	}
+	task->must_ask_memory = false;
+	task->s.engine_forgot = true;
 }
 
 static char *
@@ -309,6 +322,21 @@ cm_call_inspect(CmTask *task)
 
 /* --- create --- */
 
+/* An engine finds that out when it starts the container, podman when it makes it. */
+static bool
+is_network_missing(const CmFault *fault)
+{
+	return strstr(fault->message, "network ") != NULL &&
+		   strstr(fault->message, "not found") != NULL;
+}
+
+static const char *
+tell_network_missing(const CmTask *task)
+{
+	return psprintf("network \"%s\" not found on host \"%s\"", task->spec.network,
+					task->host->name);
+}
+
 static void
 note_image_missing(CmTask *task, const CmFault *fault)
 {
@@ -337,6 +365,9 @@ note_create_refused(CmTask *task, const CmFault *fault)
 		task->s.seen = CM_SEEN_UNKNOWN;
 		doubt(task);
 	}
+	else if (is_network_missing(fault))
+		cm_task_refuse(task, CM_REASON_NETWORK, tell_network_missing(task), fault->message,
+					   cm_words_hint_of_refusal(fault));
 	else
 		cm_task_refuse(task, CM_REASON_CREATE,
 					   psprintf("host \"%s\" refused to create the container: %s", task->host->name,
@@ -391,22 +422,13 @@ cm_call_create(CmTask *task)
 
 /* --- start --- */
 
-static CmReason
-judge_start_refusal(const CmFault *fault)
-{
-	if (strstr(fault->message, "network ") != NULL && strstr(fault->message, "not found") != NULL)
-		return CM_REASON_NETWORK;
-	return CM_REASON_START;
-}
-
 /* Whether it really did not start is for inspect to say. */
 static void
 note_start_refused(CmTask *task, const CmFault *fault)
 {
-	task->start_refusal = judge_start_refusal(fault);
+	task->start_refusal = is_network_missing(fault) ? CM_REASON_NETWORK : CM_REASON_START;
 	if (task->start_refusal == CM_REASON_NETWORK)
-		task->error = cm_task_keep_text(task, psprintf("network \"%s\" not found on host \"%s\"",
-													   task->spec.network, task->host->name));
+		task->error = cm_task_keep_text(task, tell_network_missing(task));
 	else
 		task->error =
 			cm_task_keep_text(task, psprintf("host \"%s\" could not start the container: %s",

@@ -400,8 +400,10 @@ take_events(CmHttpRequest *request, void *arg)
 	{
 		CmTask *task = cm_task_find(event.job_id, event.attempt);
 
-		if (strcmp(event.epoch, cm_ex.identity.epoch) == 0 &&
-			check_incarnation(host, event.incarnation, NULL))
+		/* podman sends what bears any of the labels that are asked for. */
+		if (strcmp(event.epoch, cm_ex.identity.epoch) != 0)
+			continue;
+		if (check_incarnation(host, event.incarnation, NULL))
 			return;
 		if (task != NULL && task->host == host)
 			cm_task_note_event(task, &event);

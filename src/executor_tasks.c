@@ -422,7 +422,7 @@ cm_task_step(CmTask *task)
 		if (task->must_ask_memory && can_look(task) && task->s.seen == CM_SEEN_CREATED)
 		{
 			cm_call_recall(task);
-			return;
+			continue;
 		}
 		task->s.now_ms = cm_ex.now_ms;
 		decision = cm_lifecycle_decide(&task->s);

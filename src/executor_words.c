@@ -39,7 +39,12 @@ static void
 tell_exit_code(const CmTask *task, CmRecord *record)
 {
 	record->error = psprintf("exited with code %d", task->s.exit_code);
-	record->hint = hint_of_exit_code(task->s.exit_code);
+	/* podman's init has no code of its own for a command that is not there. */
+	if (task->host->engine.is_podman && task->s.exit_code == 1)
+		record->hint =
+			"If stderr has a message of catatonit's, the command was not found in the image or could not be executed: check its name and path.";
+	else
+		record->hint = hint_of_exit_code(task->s.exit_code);
 }
 
 static void
@@ -52,6 +57,15 @@ tell_infrastructure(const CmTask *task, CmRecord *record)
 					 task->host->name, task->s.exit_code);
 		record->hint =
 			"The engine was probably restarted; submit the job again if it may run twice.";
+	}
+	else if (task->s.seen == CM_SEEN_CREATED && task->s.engine_forgot &&
+			 task->host->engine.is_podman)
+	{
+		record->error =
+			psprintf("host \"%s\" was asked to start the container, and its answer was lost",
+					 task->host->name);
+		record->hint =
+			"Podman does not tell whether it was restarted meanwhile, so it is not known whether the command ran; submit the job again if it may run twice.";
 	}
 	else if (task->s.seen == CM_SEEN_CREATED && task->s.engine_forgot)
 	{
@@ -167,5 +181,9 @@ cm_words_hint_of_refusal(const CmFault *fault)
 		return "Check working_directory: it must be there in the image, or be creatable.";
 	if (strstr(message, "docker-init") != NULL)
 		return "The host lacks docker-init; install Docker's init (Debian: package tini).";
+	if (strstr(message, "container-init binary") != NULL)
+		return "The host lacks podman's init; install it (Debian: package catatonit).";
+	if (strstr(message, "rlimit") != NULL)
+		return "The engine asks for higher limits than it has itself; set default_ulimits in the host's containers.conf.";
 	return NULL;
 }

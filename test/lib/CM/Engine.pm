@@ -1,10 +1,10 @@
-# CM::Engine: a real Docker engine of a test's own.
+# CM::Engine: a real engine of a test's own, Docker's or Podman's.
 #
 #   my $engine = CM::Engine->start(name => 'e1');
 #   $engine->import_busybox('busybox:test');
 #   $engine->docker(qw(run --rm busybox:test echo hello));
 #
-# The engine is dockerd with its own data, processes and network, started as
+# The engine is dockerd, or podman's service, with its own data, processes and network, started as
 # root by test/lib/engine-server, which test/check-all runs.  It ends with the
 # object or the script, whatever became of it.  Starting one takes about half a
 # second.
@@ -40,7 +40,7 @@ sub require_engine
 	return;
 }
 
-# Options: name (for messages); live_restore => 1; data_mb => N puts the data
+# Options: name (for messages); flavour => 'podman' (else 'docker'); live_restore => 1; data_mb => N puts the data
 # on a file system of that size; count_starts => 1 keeps what starts() gives;
 # witness => 1 does so, too, and gives each container a folder /witness to write
 # to, for witness(); args => [...] goes to dockerd as it is.
@@ -56,7 +56,7 @@ sub start
 
 	my @args = @{ $option{args} // [] };
 	push @args, '--live-restore' if $option{live_restore};
-	$self->_start(args => \@args, map { $option{$_} ? ($_ => $option{$_}) : () } qw(data_mb count_starts witness));
+	$self->_start(flavour => $option{flavour} // 'docker', args => \@args, map { $option{$_} ? ($_ => $option{$_}) : () } qw(data_mb count_starts witness));
 	return $self;
 }
 
@@ -68,16 +68,16 @@ sub url { return "unix://$_[0]{socket}"; }
 # told by args).
 sub address { return $_[0]{address}; }
 
-# dockerd's log, and its folder (data in data/, root's).
+# The engine's log, and its folder (data in data/, root's).
 sub log_file { return $_[0]{log}; }
 sub dir { return $_[0]{dir}; }
 
 # ------------------------------------------------------- life of the engine
 
-# SIGTERM, and wait for the end; containers end too unless live_restore.
+# SIGTERM, and wait for the end; Docker's containers end too unless live_restore.
 sub stop { my ($self, %option) = @_; $self->_ask(op => 'stop', %option); return; }
 
-# SIGKILL to dockerd and its containerd; containers run on.
+# SIGKILL to dockerd and its containerd, or to podman's service; containers run on.
 sub kill9 { $_[0]->_ask(op => 'kill9'); return; }
 
 # After stop or kill9, with the arguments of the first start unless given anew.
