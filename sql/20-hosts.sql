@@ -59,6 +59,21 @@ SELECT pg_extension_config_dump('cm_internal.host_drains', '');
 COMMENT ON TABLE cm_internal.host_drains IS
     'Hosts that an administrator disabled, with reason: running jobs end, none start.';
 
+-- Certificates in the clear, for they are shown to everybody who connects; the key
+-- sealed, bound to its host.
+CREATE TABLE cm_internal.host_tls (
+    host_id integer PRIMARY KEY,
+    ca text,
+    cert text,
+    key_sealed bytea,
+    set_by name NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT certificate_has_its_key CHECK ((cert IS NULL) = (key_sealed IS NULL))
+);
+SELECT pg_extension_config_dump('cm_internal.host_tls', '');
+COMMENT ON TABLE cm_internal.host_tls IS
+    'CA, client certificate and sealed key of tcp hosts, by cm_set_host_tls.';
+
 CREATE TABLE cm_internal.host_states (
     host_id integer PRIMARY KEY,
     state text NOT NULL DEFAULT 'unknown',

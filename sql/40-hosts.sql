@@ -70,9 +70,12 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         DELETE FROM cm_internal.host_drains d WHERE d.host_name = OLD.name;
         DELETE FROM cm_internal.host_states s WHERE s.host_id = OLD.id;
+        DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id;
     ELSE
         UPDATE cm_internal.host_drains d SET host_name = NEW.name WHERE d.host_name = OLD.name;
         UPDATE cm_internal.host_states s SET host_id = NEW.id WHERE s.host_id = OLD.id;
+        -- Its key is bound to the number of the host: it must be given anew.
+        DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id AND NEW.id <> OLD.id;
     END IF;
     RETURN NULL;
 END
@@ -115,6 +118,8 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON cm_hosts
 CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_hosts
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
 CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_drains
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
+CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_tls
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
 
 -- Helpers.
@@ -243,7 +248,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     host_id integer;
-    is_tcp boolean := cm_add_host.connection_string LIKE 'tcp://%';
+    has_tls boolean := coalesce(cm_add_host.tls_enabled, cm_add_host.connection_string LIKE 'tcp://%');
 BEGIN
     IF if_exists IS NULL OR if_exists NOT IN ('error', 'update', 'skip') THEN
         RAISE EXCEPTION USING
@@ -281,8 +286,8 @@ BEGIN
         UPDATE @extschema@.cm_hosts h
         SET connection_string = cm_add_host.connection_string,
             is_active = coalesce(cm_add_host.is_active, true),
-            tls_enabled = coalesce(cm_add_host.tls_enabled, is_tcp),
-            tls_verify = coalesce(cm_add_host.tls_verify, is_tcp),
+            tls_enabled = has_tls,
+            tls_verify = coalesce(cm_add_host.tls_verify, has_tls),
             tls_cert_path = cm_add_host.tls_cert_path,
             max_concurrent_jobs = coalesce(cm_add_host.max_concurrent_jobs, 10),
             weight = coalesce(cm_add_host.weight, 100),
@@ -297,7 +302,7 @@ BEGIN
                h.executor_config, h.labels, h.description)
               IS DISTINCT FROM
               (cm_add_host.connection_string, coalesce(cm_add_host.is_active, true),
-               coalesce(cm_add_host.tls_enabled, is_tcp), coalesce(cm_add_host.tls_verify, is_tcp),
+               has_tls, coalesce(cm_add_host.tls_verify, has_tls),
                cm_add_host.tls_cert_path, coalesce(cm_add_host.max_concurrent_jobs, 10),
                coalesce(cm_add_host.weight, 100), coalesce(cm_add_host.auto_pull_images, true),
                coalesce(cm_add_host.executor_type, 'docker'),
@@ -368,16 +373,16 @@ COMMENT ON FUNCTION cm_enable_host(text) IS
     'Undoes cm_disable_host, and is_active = false. True if the host was disabled.';
 
 CREATE FUNCTION cm_internal.probe_engine(
-    connection_string text, timeout interval,
+    host cm_hosts, timeout interval,
     OUT ok boolean, OUT latency_ms double precision, OUT engine_version text,
     OUT api_version text, OUT error text, OUT hint text)
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_probe_engine';
-COMMENT ON FUNCTION cm_internal.probe_engine(text, interval) IS
+COMMENT ON FUNCTION cm_internal.probe_engine(cm_hosts, interval) IS
     'Asks an engine who it is, from this session.';
 
-CREATE FUNCTION cm_internal.read_engine_info(host text, connection_string text) RETURNS text
+CREATE FUNCTION cm_internal.read_engine_info(host cm_hosts) RETURNS text
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_read_info';
-COMMENT ON FUNCTION cm_internal.read_engine_info(text, text) IS
+COMMENT ON FUNCTION cm_internal.read_engine_info(cm_hosts) IS
     'The answer of an engine to /info, as JSON.';
 
 CREATE FUNCTION cm_check_host(name text, timeout interval DEFAULT '5 s')
@@ -400,20 +405,19 @@ BEGIN
     RETURN QUERY
     SELECT found_host.name, p.ok, round(p.latency_ms::numeric, 1)::double precision,
            p.engine_version, p.api_version, p.error, p.hint
-    FROM cm_internal.probe_engine(found_host.connection_string,
-                                  coalesce(cm_check_host.timeout, '5 s')) p;
+    FROM cm_internal.probe_engine(found_host, coalesce(cm_check_host.timeout, '5 s')) p;
 END
 $$;
 COMMENT ON FUNCTION cm_check_host(text, interval) IS
     'Tries the connection to a host now, from this session. An unreachable host is an answer, not an error.';
 
 CREATE FUNCTION cm_internal.list_engine(
-    host text, connection_string text,
+    host cm_hosts,
     OUT container_id text, OUT name text, OUT image text, OUT state text, OUT created_at timestamptz,
     OUT epoch uuid, OUT incarnation integer, OUT job_id bigint, OUT attempt integer)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_list_engine';
-COMMENT ON FUNCTION cm_internal.list_engine(text, text) IS
+COMMENT ON FUNCTION cm_internal.list_engine(cm_hosts) IS
     'The containers on an engine that bear labels of any database''s jobs.';
 
 CREATE FUNCTION cm_list_containers(host text)
@@ -439,7 +443,7 @@ BEGIN
     SELECT c.container_id, c.name, c.image, c.state, c.created_at,
            CASE WHEN c.epoch = i.epoch THEN 'this database' ELSE 'foreign' END,
            c.epoch, c.incarnation, c.job_id, c.attempt
-    FROM cm_internal.list_engine(found_host.name, found_host.connection_string) c
+    FROM cm_internal.list_engine(found_host) c
     CROSS JOIN cm_internal.current_identity i
     ORDER BY c.created_at, c.container_id;
 END
@@ -456,7 +460,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT i.key, i.value
-    FROM json_each_text(cm_internal.read_engine_info(host.name, host.connection_string)::json) i;
+    FROM json_each_text(cm_internal.read_engine_info(host)::json) i;
 END
 $$;
 COMMENT ON FUNCTION cm_host_info(text) IS
@@ -497,9 +501,9 @@ REVOKE ALL ON FUNCTION
     cm_internal.caller(),
     cm_internal.find_host(text),
     cm_internal.refuse_host_options(jsonb),
-    cm_internal.probe_engine(text, interval),
-    cm_internal.read_engine_info(text, text),
-    cm_internal.list_engine(text, text),
+    cm_internal.probe_engine(cm_hosts, interval),
+    cm_internal.read_engine_info(cm_hosts),
+    cm_internal.list_engine(cm_hosts),
     cm_list_containers(text),
     cm_add_host(text, text, boolean, boolean, boolean, text, integer, integer, boolean, text, jsonb,
         jsonb, text, text, jsonb),

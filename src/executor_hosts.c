@@ -22,6 +22,7 @@
 #include "diagnosis.h"
 #include "executor_internal.h"
 #include "guc.h"
+#include "transport.h"
 
 #define ASK_TIMEOUT_MS 10000
 #define RETRY_BASE_MS 250
@@ -54,7 +55,7 @@ cm_hosts_find(int id)
 	return NULL;
 }
 
-static void note_state(CmExecHost *host, const char *error, const char *hint);
+static void lose_host(CmExecHost *host, const char *error, const char *hint);
 static void tell_tasks_host_lost(CmExecHost *host);
 
 /* A host lives as long as the executor, and is renamed by whoever may. */
@@ -68,22 +69,59 @@ replace_text(CmExecHost *host, char **text, const char *with)
 		pfree(before);
 }
 
-static void
-set_engine(CmExecHost *host, const char *connection_string)
+static char *
+copy_bytes(const char *bytes, size_t n_bytes)
 {
-	char error[256];
-	char hint[256];
+	return bytes != NULL ? memcpy(palloc(n_bytes), bytes, n_bytes) : NULL;
+}
 
+static char *
+copy_text(const char *text)
+{
+	return text != NULL ? pstrdup(text) : NULL;
+}
+
+static void
+keep_address(CmExecHost *host, const CmHostAddress *address)
+{
+	MemoryContext caller;
+
+	MemoryContextReset(host->address_context);
+	caller = MemoryContextSwitchTo(host->address_context);
+	host->address = *address;
+	host->address.connection_string = pstrdup(address->connection_string);
+	host->address.tls_cert_path = copy_text(address->tls_cert_path);
+	host->address.ca = copy_text(address->ca);
+	host->address.cert = copy_text(address->cert);
+	host->address.key_sealed = copy_bytes(address->key_sealed, address->n_key_sealed);
+	MemoryContextSwitchTo(caller);
+}
+
+static bool
+is_same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool
+is_same_tls(const CmHostAddress *a, const CmHostAddress *b)
+{
+	return a->tls_enabled == b->tls_enabled && a->tls_verify == b->tls_verify &&
+		   is_same_text(a->tls_cert_path, b->tls_cert_path) &&
+		   a->has_stored_tls == b->has_stored_tls && is_same_text(a->ca, b->ca) &&
+		   is_same_text(a->cert, b->cert) && a->n_key_sealed == b->n_key_sealed &&
+		   (a->n_key_sealed == 0 || memcmp(a->key_sealed, b->key_sealed, a->n_key_sealed) == 0);
+}
+
+static void
+set_engine(CmExecHost *host, const CmHostAddress *address)
+{
+	cm_transport_close(&host->engine);
 	memset(&host->engine, 0, sizeof(host->engine));
 	host->engine.http = cm_ex.http;
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
-	replace_text(host, &host->connection_string, connection_string);
-	host->is_addressed = cm_endpoint_parse(connection_string, &host->engine.endpoint, error,
-										   sizeof(error), hint, sizeof(hint));
-	/* The table's trigger refuses such, but triggers can be turned off. */
-	if (!host->is_addressed)
-		note_state(host, error, hint);
+	keep_address(host, address);
 }
 
 static CmExecHost *
@@ -96,8 +134,10 @@ add_host(const CmHostRow *row)
 	host->context = context;
 	host->id = row->id;
 	host->name = MemoryContextStrdup(context, row->name);
+	host->address_context =
+		AllocSetContextCreate(context, "container_manager address", ALLOCSET_SMALL_SIZES);
 	dlist_init(&host->pulls);
-	set_engine(host, row->connection_string);
+	set_engine(host, &row->address);
 	host->next_ms = cm_ex.now_ms;
 	dlist_push_tail(&cm_ex.hosts, &host->node);
 	return host;
@@ -113,6 +153,23 @@ cm_host_drop_requests(CmExecHost *host)
 	host->request = host->events = NULL;
 }
 
+/*
+ * TLS may be changed while jobs run: what is under way goes on as it began, and
+ * new requests use what is new, the next list first.
+ */
+static void
+apply_tls(CmExecHost *host, const CmHostAddress *address)
+{
+	CmDiagnosis problem;
+
+	keep_address(host, address);
+	host->next_ms = cm_ex.now_ms;
+	if (host->phase == CM_HOST_AWAY)
+		host->failures = 0;
+	else if (!cm_transport_apply(&host->engine, &host->address, &problem))
+		lose_host(host, problem.error, problem.hint);
+}
+
 static void
 apply_row(CmExecHost *host, const CmHostRow *row)
 {
@@ -123,11 +180,15 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	host->auto_pull_images = row->auto_pull_images;
 	if (strcmp(host->name, row->name) != 0)
 		replace_text(host, &host->name, row->name);
-	if (strcmp(host->connection_string, row->connection_string) == 0)
+	if (strcmp(host->address.connection_string, row->address.connection_string) == 0)
+	{
+		if (!is_same_tls(&host->address, &row->address))
+			apply_tls(host, &row->address);
 		return;
+	}
 	cm_host_drop_requests(host);
 	host->connection++;
-	set_engine(host, row->connection_string);
+	set_engine(host, &row->address);
 	host->phase = CM_HOST_AWAY;
 	host->is_marked = host->was_listed = false;
 	host->failures = 0;
@@ -146,7 +207,12 @@ cm_hosts_free_all(void)
 	dlist_iter iter;
 
 	dlist_foreach (iter, &cm_ex.hosts)
-		free(dlist_container(CmExecHost, node, iter.cur)->strays);
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		free(host->strays);
+		cm_transport_close(&host->engine);
+	}
 }
 
 static bool
@@ -166,6 +232,7 @@ drop_host(CmExecHost *host)
 	cm_host_drop_requests(host);
 	dlist_delete(&host->node);
 	free(host->strays);
+	cm_transport_close(&host->engine);
 	MemoryContextDelete(host->context);
 }
 
@@ -305,7 +372,7 @@ lose_host_by_fault(CmExecHost *host, CmHttpRequest *request, const CmFault *faul
 {
 	CmDiagnosis diagnosis;
 
-	cm_diagnosis_make(&host->engine.endpoint, cm_http_outcome(request), fault, &diagnosis);
+	cm_diagnosis_make(&host->engine, request, fault, &diagnosis);
 	cm_http_finish(request);
 	lose_host(host, diagnosis.error, diagnosis.hint);
 }
@@ -482,6 +549,14 @@ note_version(CmHttpRequest *request, void *arg)
 static void
 begin_connecting(CmExecHost *host)
 {
+	CmDiagnosis problem;
+
+	if (!cm_transport_apply(&host->engine, &host->address, &problem))
+	{
+		lose_host(host, problem.error, problem.hint);
+		return;
+	}
+	host->tls_problem[0] = '\0';
 	host->phase = CM_HOST_ASKING;
 	host->request = cm_engine_begin_version(&host->engine, ASK_TIMEOUT_MS, note_version, host);
 	cm_ex.counters.http_requests++;
@@ -752,6 +827,26 @@ cm_host_suspect(CmExecHost *host)
 
 /* --- the clock --- */
 
+/*
+ * Certificates in files are replaced one by one, so that what is in the
+ * directory may be of no use for a moment: what was read before serves on.
+ */
+static void
+renew_tls(CmExecHost *host)
+{
+	CmDiagnosis problem;
+
+	if (cm_transport_apply(&host->engine, &host->address, &problem))
+		host->tls_problem[0] = '\0';
+	else if (strcmp(host->tls_problem, problem.error) != 0)
+	{
+		strlcpy(host->tls_problem, problem.error, sizeof(host->tls_problem));
+		ereport(WARNING, (errmsg("certificates of host \"%s\" could not be read again: %s",
+								 host->name, problem.error),
+						  problem.hint[0] != '\0' ? errhint("%s", problem.hint) : 0));
+	}
+}
+
 static void
 tick_host(CmExecHost *host)
 {
@@ -761,9 +856,9 @@ tick_host(CmExecHost *host)
 	switch (host->phase)
 	{
 		case CM_HOST_AWAY:
-			if (host->is_addressed && (host->is_configured || has_tasks(host)))
-				begin_connecting(host);
 			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
+			if (host->is_configured || has_tasks(host))
+				begin_connecting(host);
 			break;
 		case CM_HOST_ASKING:
 		case CM_HOST_LISTING:
@@ -776,7 +871,10 @@ tick_host(CmExecHost *host)
 		case CM_HOST_READY:
 			host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
 			if (host->request == NULL)
+			{
+				renew_tls(host);
 				begin_list_markers(host);
+			}
 			break;
 	}
 }

@@ -83,10 +83,11 @@ typedef struct CmExecHost
 	MemoryContext context;
 	int id;
 	char *name;
-	char *connection_string;
+	CmHostAddress address; /* its texts are in address_context */
+	MemoryContext address_context;
 	CmEngine engine;
-	bool is_addressed;	/* its connection string is one */
-	bool is_configured; /* its row is there */
+	char tls_problem[512]; /* of certificates that were renewed; as logged */
+	bool is_configured;	   /* its row is there */
 	bool is_active;
 	int slots;
 	int weight;

@@ -26,6 +26,7 @@
 
 bool cm_guc_enabled = true;
 bool cm_guc_take_over_copies = false;
+bool cm_guc_allow_plain_tcp = false;
 int cm_guc_poll_interval_ms = 10000;
 int cm_guc_heartbeat_interval_ms = 20000;
 int cm_guc_default_memory_limit_mb = 512;
@@ -93,6 +94,17 @@ define_working(void)
 		"All are notified on cm_job_status. Set it on for clients that listen for one job "
 		"and would drown in the changes of the others.",
 		&cm_guc_job_channels, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+static void
+define_transport(void)
+{
+	DefineCustomBoolVariable(
+		"container_manager.allow_plain_tcp",
+		"Whether engines on other machines may be spoken to without TLS.",
+		"Whoever can reach such an engine is root on its host. Set it on only where the network "
+		"in between is closed to everybody else.",
+		&cm_guc_allow_plain_tcp, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -175,6 +187,7 @@ void
 cm_guc_define(void)
 {
 	define_working();
+	define_transport();
 	define_defaults();
 	define_limits();
 	MarkGUCPrefixReserved("container_manager");

@@ -14,6 +14,7 @@
 
 extern bool cm_guc_enabled;
 extern bool cm_guc_take_over_copies;
+extern bool cm_guc_allow_plain_tcp;
 extern int cm_guc_poll_interval_ms;
 extern int cm_guc_heartbeat_interval_ms;
 extern int cm_guc_default_memory_limit_mb;

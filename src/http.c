@@ -1318,6 +1318,12 @@ cm_http_cause(const CmHttpRequest *request)
 	return request->cause;
 }
 
+const char *
+cm_http_curl_words(const CmHttpRequest *request)
+{
+	return request->curl_error;
+}
+
 int
 cm_http_os_error(const CmHttpRequest *request)
 {

@@ -175,6 +175,9 @@ extern const char *cm_http_error(const CmHttpRequest *request);
 
 extern CmHttpCause cm_http_cause(const CmHttpRequest *request);
 
+/* libcurl's own words for what failed, printable ASCII, or "". */
+extern const char *cm_http_curl_words(const CmHttpRequest *request);
+
 /* The errno of CM_CAUSE_CONNECT. */
 extern int cm_http_os_error(const CmHttpRequest *request);
 

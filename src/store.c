@@ -65,6 +65,7 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
+	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
 };
 
@@ -558,14 +559,40 @@ cm_store_row_blockers(int64 job_id, int *pids, int max_pids)
 
 /* --- hosts --- */
 
+static void
+load_address(uint64 row, CmHostAddress *address)
+{
+	bool is_null;
+	Datum key;
+	bytea *sealed;
+
+	address->host_id = cm_sql_int32(row, 1, 0);
+	address->connection_string = cm_sql_text(row, 3);
+	address->tls_enabled = cm_sql_bool(row, 8);
+	address->tls_verify = cm_sql_bool(row, 9);
+	address->tls_cert_path = cm_sql_text(row, 10);
+	address->has_stored_tls = cm_sql_bool(row, 11);
+	address->ca = cm_sql_text(row, 12);
+	address->cert = cm_sql_text(row, 13);
+	key = cm_sql_datum(row, 14, &is_null);
+	if (is_null)
+		return;
+	sealed = DatumGetByteaPCopy(key);
+	address->key_sealed = VARDATA(sealed);
+	address->n_key_sealed = VARSIZE(sealed) - VARHDRSZ;
+}
+
 CmHostRow *
 cm_store_load_hosts(int *n)
 {
 	static CmSql load = {
 		"SELECT h.id, h.name, h.connection_string, h.is_active AND d.host_name IS NULL,"
-		" h.max_concurrent_jobs, h.weight, h.auto_pull_images"
+		" h.max_concurrent_jobs, h.weight, h.auto_pull_images,"
+		" h.tls_enabled, h.tls_verify, h.tls_cert_path, t.host_id IS NOT NULL, t.ca, t.cert,"
+		" t.key_sealed"
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
+		" LEFT JOIN cm_internal.host_tls t ON t.host_id = h.id"
 		" ORDER BY h.id",
 		0,
 		{0},
@@ -579,7 +606,7 @@ cm_store_load_hosts(int *n)
 	{
 		hosts[i].id = cm_sql_int32(i, 1, 0);
 		hosts[i].name = cm_sql_text(i, 2);
-		hosts[i].connection_string = cm_sql_text(i, 3);
+		load_address(i, &hosts[i].address);
 		hosts[i].is_active = cm_sql_bool(i, 4);
 		hosts[i].slots = cm_sql_int32(i, 5, 0);
 		hosts[i].weight = cm_sql_int32(i, 6, 1);
@@ -631,7 +658,8 @@ cm_store_poll(CmPoll *poll)
 {
 	static CmSql look = {
 		"SELECT (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
-		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains),"
+		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
+		" + 1000033 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_tls),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_due),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"

@@ -82,7 +82,7 @@ typedef struct CmHostRow
 {
 	int id;
 	const char *name;
-	const char *connection_string;
+	CmHostAddress address;
 	bool is_active; /* and not drained */
 	int slots;
 	int weight;
