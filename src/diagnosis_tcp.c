@@ -240,12 +240,12 @@ explain_closed(const Case *c)
 		say(c,
 			"Engines do that with a client certificate that they do not accept: it must be valid, "
 			"for clientAuth, and issued by the CA that the engine has by --tlscacert.",
-			"%s closed the connection after the TLS handshake: %s", c->where, c->words);
+			"%s closed the connection after the TLS handshake", c->where);
 	else
 		say(c,
 			"Engines with --tlsverify do that where no client certificate is given: put cert.pem and "
 			"key.pem into the directory of tls_cert_path, or give them by cm_set_host_tls.",
-			"%s closed the connection after the TLS handshake: %s", c->where, c->words);
+			"%s closed the connection after the TLS handshake", c->where);
 }
 
 static bool

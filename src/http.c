@@ -154,6 +154,8 @@ struct CmHttpRequest
 	StopReason stop;
 	int open_errno;		  /* of socket() */
 	bool is_not_loopback; /* why there was no socket */
+	int fd;				  /* the socket that was opened last, */
+	bool is_connected;	  /* and whether anything was read from it, or tried to */
 	CmHttpOutcome outcome;
 	CmHttpCause cause;
 	int os_errno; /* of what libcurl tried last */
@@ -261,6 +263,20 @@ grow_watches(CmHttp *http, int fd)
 	return true;
 }
 
+/*
+ * A socket that connects is waited for to become writable: one that is to be
+ * read is past that.
+ */
+static void
+note_connected(CURL *easy, curl_socket_t fd)
+{
+	CmHttpRequest *request = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request) == CURLE_OK &&
+		request != NULL && request->fd == fd)
+		request->is_connected = true;
+}
+
 /* CURLMOPT_SOCKETFUNCTION; -1 ends all transfers. */
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
@@ -274,7 +290,10 @@ watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 		return -1;
 	http->watches[fd].pool = pool;
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+	{
+		note_connected(easy, fd);
 		events |= EPOLLIN;
+	}
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= EPOLLOUT;
 	http->watches[fd].events = events;
@@ -350,6 +369,8 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	request->open_errno = fd < 0 ? errno : 0;
+	request->fd = fd;
+	request->is_connected = false;
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
@@ -835,16 +856,14 @@ describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 
 /* How far a connection came that was not there in time. */
 static CmHttpCause
-judge_timeout(CURL *easy)
+judge_timeout(const CmHttpRequest *request)
 {
 	curl_off_t looked_up = 0;
-	curl_off_t connected = 0;
 
-	curl_easy_getinfo(easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
-	curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
+	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
 	if (looked_up == 0)
 		return CM_CAUSE_NAME_SLOW;
-	return connected == 0 ? CM_CAUSE_CONNECT_SLOW : CM_CAUSE_HANDSHAKE_SLOW;
+	return request->is_connected ? CM_CAUSE_HANDSHAKE_SLOW : CM_CAUSE_CONNECT_SLOW;
 }
 
 static CmHttpCause
@@ -853,7 +872,7 @@ judge_cause(const CmHttpRequest *request, CURLcode code)
 	if (request->outcome == CM_HTTP_NOT_SENT && code == CURLE_COULDNT_RESOLVE_HOST)
 		return CM_CAUSE_NAME;
 	if (request->outcome == CM_HTTP_NOT_SENT && code == CURLE_OPERATION_TIMEDOUT)
-		return judge_timeout(request->easy);
+		return judge_timeout(request);
 	if (request->outcome == CM_HTTP_NOT_SENT && code == CURLE_COULDNT_CONNECT)
 		return request->is_not_loopback ? CM_CAUSE_NOT_LOOPBACK : CM_CAUSE_CONNECT;
 	if (request->tls != NULL && code != CURLE_OK)
@@ -1253,6 +1272,7 @@ cm_http_start(CmHttp *http, const CmHttpCall *call)
 	request->http = http;
 	request->pool = pool;
 	request->endpoint = *call->endpoint;
+	request->fd = -1;
 	request->tls = cm_http_tls_share(call->tls);
 	request->only_loopback = call->only_loopback;
 	request->wants_certificate = call->wants_certificate;

@@ -17,6 +17,7 @@
 #define MAX_CERTIFICATE_BYTES 65536
 
 /* Of OpenSSL's X509_V_ERR_..., which libcurl gives out as numbers. */
+#define VERIFY_UNSPECIFIED 1 /* libcurl's, for what it found itself */
 #define VERIFY_NOT_YET_VALID 9
 #define VERIFY_EXPIRED 10
 #define VERIFY_INVALID_PURPOSE 26
@@ -186,6 +187,7 @@ judge_verification(CURL *easy)
 	switch (result)
 	{
 		case 0:
+		case VERIFY_UNSPECIFIED:
 		case VERIFY_HOST_MISMATCH:
 		case VERIFY_ADDRESS_MISMATCH:
 			return CM_CAUSE_WRONG_NAME;

@@ -135,12 +135,12 @@ sub messages
 	my $here = qr/\Q$address\E:2376/;
 
 	my $no_client = $certs->client_dir(undef, ca => 'ca');
-	says('no client certificate', $url, qr/$here (?:wants a client certificate, and none is given|closed the connection after the TLS handshake: .*)/,
+	says('no client certificate', $url, qr/$here (?:wants a client certificate, and none is given|closed the connection after the TLS handshake)/,
 		qr/cert\.pem and key\.pem into the directory of tls_cert_path/, with($no_client));
 	for my $client ('stranger', 'old-client', 'no-client')
 	{
 		says("client certificate that the engine does not take: $client", $url,
-			qr/$here (?:does not accept the client certificate: .*|closed the connection after the TLS handshake: .*)/,
+			qr/$here (?:does not accept the client certificate: .*|closed the connection after the TLS handshake)/,
 			qr/clientAuth, and issued by the CA/, with($certs->client_dir($client, ca => 'ca')));
 	}
 	says('foreign CA', $url, qr/certificate of $here is not issued by a trusted CA: .*/, qr/ca\.pem of tls_cert_path/,
@@ -155,7 +155,7 @@ sub messages
 	says('refused, and the port of Swarm', 'tcp://127.0.0.1:2377', qr/connection to 127\.0\.0\.1:2377 refused/, qr/2377 is Swarm's own/);
 	my $silent = CM::Relay->start('127.0.0.1', $engine->socket);
 	$silent->tell('stall');
-	says('silence', $silent->url, qr/(?:TLS handshake with \S+ timed out|timed out: .*)/, qr/hangs/);
+	says('silence', $silent->url, qr/TLS handshake with \S+ timed out/, qr/hangs/);
 	$silent->tell('pass');
 	says('TLS to a plain port', $silent->url, qr/\S+ does not speak TLS/, qr/tls_enabled => false/, with($good));
 	says('plain HTTP to a TLS port', $local->url, qr/\S+ speaks TLS, and the host is set to go without/, qr/tls_enabled => true/, 'tls_enabled => false');
