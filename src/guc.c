@@ -41,6 +41,8 @@ int cm_guc_min_uid = 1001;
 char *cm_guc_default_run_as = NULL;
 int cm_guc_max_log_size_kb = 262144;
 bool cm_guc_job_channels = false;
+char *cm_guc_secret_key_file = NULL;
+int cm_guc_certificate_warning_days = 30;
 
 static bool
 check_run_as(char **newval, void **extra, GucSource source)
@@ -105,6 +107,23 @@ define_transport(void)
 		"Whoever can reach such an engine is root on its host. Set it on only where the network "
 		"in between is closed to everybody else.",
 		&cm_guc_allow_plain_tcp, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+static void
+define_secrets(void)
+{
+	DefineCustomStringVariable(
+		"container_manager.secret_key_file", "File with the keys that seal what is secret.",
+		"Lines of 64 hexadecimal digits, as openssl rand -hex 32 prints them; the first seals, all "
+		"open. It belongs to the server's operating system user with mode 0600, or to root. A "
+		"path that is not absolute begins in the data directory.",
+		&cm_guc_secret_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"container_manager.certificate_warning_days",
+		"How many days before its end a certificate counts as expiring.",
+		"cm_certificates and the server's log warn from then on. 0 warns only when it has ended.",
+		&cm_guc_certificate_warning_days, 30, 0, 3650, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -188,6 +207,7 @@ cm_guc_define(void)
 {
 	define_working();
 	define_transport();
+	define_secrets();
 	define_defaults();
 	define_limits();
 	MarkGUCPrefixReserved("container_manager");

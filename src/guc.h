@@ -29,6 +29,8 @@ extern int cm_guc_min_uid;
 extern char *cm_guc_default_run_as;
 extern int cm_guc_max_log_size_kb;
 extern bool cm_guc_job_channels;
+extern char *cm_guc_secret_key_file;
+extern int cm_guc_certificate_warning_days;
 
 extern void cm_guc_define(void);
 

@@ -9,7 +9,7 @@ use warnings;
 # place.  Patterns of file names without ending.
 my @only_in = (
 	[ qr{^\s*#\s*include\s*<curl/},             'curl',            qw(http http_tls) ],
-	[ qr{^\s*#\s*include\s*<openssl/},          'OpenSSL',         qw(crypto) ],
+	[ qr{^\s*#\s*include\s*<openssl/},          'OpenSSL',         qw(crypto*) ],
 	[ qr{^\s*#\s*include\s*"executor/spi\.h"},  'SPI',             qw(store* logread sqlapi*) ],
 	[ qr{\bPG_VERSION_NUM\b},                   'PG_VERSION_NUM',  qw(compat) ],
 	[ qr{^\s*#\s*include\s*"common/jsonapi\.h"}, 'the JSON parser', qw(docker_json) ]);
