@@ -372,6 +372,60 @@ $$;
 COMMENT ON FUNCTION cm_enable_host(text) IS
     'Undoes cm_disable_host, and is_active = false. True if the host was disabled.';
 
+CREATE FUNCTION cm_internal.seal_host_key(host_id integer, ca text, cert text, key text) RETURNS bytea
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_hosts_seal_key';
+COMMENT ON FUNCTION cm_internal.seal_host_key(integer, text, text, text) IS
+    'Checks the parts of a host''s TLS, and seals the key.';
+
+-- A statement that fails is logged; this one has a key in it.
+CREATE FUNCTION cm_set_host_tls(host text, ca text DEFAULT NULL, cert text DEFAULT NULL, key text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET log_min_error_statement = panic
+AS $$
+DECLARE
+    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_set_host_tls.host);
+BEGIN
+    IF NOT found_host.tls_enabled THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '55000',
+            MESSAGE = format('host "%s" does not use TLS', found_host.name),
+            HINT = 'Only tcp hosts with tls_enabled have certificates.';
+    END IF;
+    IF cm_set_host_tls.ca IS NULL AND cm_set_host_tls.cert IS NULL AND cm_set_host_tls.key IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '22023',
+            MESSAGE = format('nothing is given for host "%s"', found_host.name),
+            HINT = format('Give ca, or cert and key, or all; SELECT cm_drop_host_tls(%L) drops what is stored.', found_host.name);
+    END IF;
+    INSERT INTO cm_internal.host_tls AS t (host_id, ca, cert, key_sealed, set_by)
+    VALUES (found_host.id, cm_set_host_tls.ca, cm_set_host_tls.cert,
+            cm_internal.seal_host_key(found_host.id, cm_set_host_tls.ca, cm_set_host_tls.cert, cm_set_host_tls.key),
+            cm_internal.caller())
+    ON CONFLICT ON CONSTRAINT host_tls_pkey DO UPDATE
+        SET ca = EXCLUDED.ca, cert = EXCLUDED.cert, key_sealed = EXCLUDED.key_sealed,
+            set_by = EXCLUDED.set_by, set_at = now();
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION cm_set_host_tls(text, text, text, text) IS
+    'Stores CA, client certificate and key of a tcp host (PEM). They are used instead of tls_cert_path; the key is sealed and cannot be read back. Replaces what was stored.';
+
+CREATE FUNCTION cm_drop_host_tls(host text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_drop_host_tls.host);
+BEGIN
+    DELETE FROM cm_internal.host_tls t WHERE t.host_id = found_host.id;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION cm_drop_host_tls(text) IS
+    'Drops what cm_set_host_tls stored. True if there was anything; from then on tls_cert_path counts.';
+
 CREATE FUNCTION cm_internal.probe_engine(
     host cm_hosts, timeout interval,
     OUT ok boolean, OUT latency_ms double precision, OUT engine_version text,
@@ -481,7 +535,9 @@ BEGIN
     END IF;
     RETURN NEXT CASE WHEN host.tls_verify THEN 'export DOCKER_TLS_VERIFY=1'
                      ELSE 'unset DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
-    IF host.tls_cert_path IS NOT NULL THEN
+    IF EXISTS (SELECT FROM cm_internal.host_tls t WHERE t.host_id = host.id) THEN
+        RETURN NEXT '# DOCKER_CERT_PATH: a directory with the ca.pem, cert.pem and key.pem that are stored in the database';
+    ELSIF host.tls_cert_path IS NOT NULL THEN
         RETURN NEXT 'export DOCKER_CERT_PATH=' || cm_internal.shell_quote(host.tls_cert_path);
     END IF;
 END
@@ -501,6 +557,9 @@ REVOKE ALL ON FUNCTION
     cm_internal.caller(),
     cm_internal.find_host(text),
     cm_internal.refuse_host_options(jsonb),
+    cm_internal.seal_host_key(integer, text, text, text),
+    cm_set_host_tls(text, text, text, text),
+    cm_drop_host_tls(text),
     cm_internal.probe_engine(cm_hosts, interval),
     cm_internal.read_engine_info(cm_hosts),
     cm_internal.list_engine(cm_hosts),

@@ -15,6 +15,11 @@
 #include "endpoint.h"
 #include "engine.h"
 
+/* A stored key is sealed for this purpose, under this name: it opens for no other host. */
+#define CM_TRANSPORT_KEY_PURPOSE "host_tls"
+#define CM_TRANSPORT_KEY_NAME_SIZE 12
+extern void cm_transport_key_name(int host_id, char name[CM_TRANSPORT_KEY_NAME_SIZE]);
+
 /*
  * Sets endpoint, tls and only_loopback of an engine (zeroed at first).  Where
  * TLS changes, connections that are there are not used for new requests.

@@ -10,8 +10,10 @@ use CM::Cluster;
 use CM::Engine;
 use CM::Relay;
 use File::Copy ();
+use File::Temp ();
 use IO::Select;
 use IO::Socket::INET;
+use IPC::Run ();
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
@@ -21,6 +23,7 @@ CM::Engine->require_engine;
 # No proxy is ever used: this one is not there.
 $ENV{$_} = 'http://127.0.0.1:9' for map { ($_, uc) } qw(http_proxy https_proxy all_proxy);
 
+my $tmp = File::Temp->newdir;
 my $certs = CM::Certs->new;
 $certs->make_ca($_) for 'ca', 'other-ca', 'next-ca';
 my $engine = CM::Engine->start(name => 'e1', live_restore => 1, count_starts => 1);
@@ -41,6 +44,7 @@ $node->add_host('tls', "tcp://$address:2376", "tls_cert_path => '$good'");
 everywhere();
 messages();
 plain();
+stored();
 jobs();
 cut();
 rotated();
@@ -190,21 +194,18 @@ sub files
 {
 	my ($url) = @_;
 	my $broken = $certs->client_dir('client', ca => 'ca');
-	my $write = sub {
-		my ($file, $text) = @_;
-		open(my $fh, '>', "$broken/$file") or die "could not write: $!\n";
-		print $fh $text;
-		close $fh;
-		return;
-	};
 	says('no such directory', $url, qr{/nowhere/certs: No such file or directory}, qr/tls_cert_path names a directory/, with('/nowhere/certs'));
-	says('no certificate', $url, qr{$broken/cert\.pem: not in PEM form}, qr/tls_cert_path/, with($broken)) if $write->('cert.pem', 'nonsense') || 1;
-	$write->('cert.pem', "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-	says('malformed certificate', $url, qr/client certificate and key cannot be used: .*/, qr/cert\.pem must hold/, with($broken));
+	write_file("$broken/cert.pem", 'nonsense');
+	says('no certificate', $url, qr{$broken/cert\.pem: not in PEM form}, qr/tls_cert_path/, with($broken));
+	write_file("$broken/cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+	says('malformed certificate', $url, qr{$broken/cert\.pem: .*}, qr/./, with($broken));
+	$certs->fill_dir($broken, 'client');
+	write_file("$broken/ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+	says('malformed CA', $url, qr{$broken/ca\.pem: .*}, qr/./, with($broken));
 	$certs->fill_dir($broken, 'stranger');
 	$certs->fill_dir($broken, undef, ca => 'ca');
 	File::Copy::copy($certs->key('client'), "$broken/key.pem");
-	says('key of another certificate', $url, qr/client certificate and key cannot be used: .*/, qr/its private key/, with($broken));
+	says('key of another certificate', $url, qr{$broken/key\.pem: .*}, qr/./, with($broken));
 	unlink "$broken/key.pem";
 	says('no key', $url, qr{$broken: has only one of cert\.pem and key\.pem}, qr/tls_cert_path/, with($broken));
 	$certs->fill_dir($broken, 'client');
@@ -212,6 +213,108 @@ sub files
 	says('key that cannot be read', $url, qr{$broken/key\.pem: Permission denied}, qr/user "cmtest" must be able to read it/, with($broken));
 	unlink "$broken/ca.pem";
 	says('no CA', $url, qr{$broken/ca\.pem: No such file or directory}, qr/tls_cert_path/, with($broken));
+	return;
+}
+
+# ------------------------------------------------------- stored in the database
+
+sub slurp
+{
+	my ($file) = @_;
+	open(my $fh, '<', $file) or die "could not read $file: $!\n";
+	local $/;
+	return scalar <$fh>;
+}
+
+sub set_tls
+{
+	my ($host, %part) = @_;
+	return "SELECT cm_set_host_tls('$host'" . join('', map { ", $_ => '$part{$_}'" } sort keys %part) . ')';
+}
+
+sub stored
+{
+	my %part = (ca => slurp($certs->cert('ca')), cert => slurp($certs->cert('client')), key => slurp($certs->key('client')));
+	my $stranger = slurp($certs->key('stranger'));
+	$node->add_host('stored', "tcp://$address:2376");
+	like(refusal(set_tls('stored', %part)), qr/^\w+: key cannot be sealed: .*HINT:/s, 'a key needs a key file');
+	my $key_file = $node->data_dir . '/../secret.key';
+	write_file($key_file, 'a' x 64 . "\n");
+	sql("ALTER SYSTEM SET container_manager.secret_key_file = '$key_file'");
+	sql('SELECT pg_reload_conf()');
+	ok($node->wait_for_sql(q{SHOW container_manager.secret_key_file}, $key_file), 'there is one');
+
+	like(refusal(set_tls('stored', %part, key => $stranger)), qr/^22023: key cannot be used: /, 'key of another certificate');
+	like(refusal(set_tls('stored', %part, cert => 'nonsense')), qr/^22023: cert cannot be used: /, 'no certificate');
+	like(refusal(set_tls('stored', ca => 'nonsense')), qr/^22023: ca cannot be used: /, 'no CA');
+	like(refusal(set_tls('stored', cert => $part{cert})), qr/^22023: cert cannot be used: .*HINT: .*together/s, 'certificate without key');
+	like(refusal(set_tls('stored')), qr/^22023: nothing is given/, 'nothing');
+	like(refusal(set_tls('strd', %part)), qr/^42704: host "strd" does not exist/, 'unknown host');
+	is(sql('SELECT count(*) FROM cm_internal.host_tls'), 0, 'nothing was stored');
+	says_stored(%part);
+	is_secret($part{key}, $stranger);
+
+	$certs->issue('renewed', ca => 'ca', use => 'clientAuth');
+	is(sql(set_tls('stored', %part, cert => slurp($certs->cert('renewed')), key => slurp($certs->key('renewed')))), 't', 'renewed');
+	run_on('stored');
+	write_file($key_file, 'b' x 64 . "\n");
+	healthy('stored');
+	sql(q{UPDATE cm_hosts SET tls_verify = false WHERE name = 'stored'});
+	healthy('stored', 'unhealthy');
+	for my $view (q{SELECT error || '|' || hint FROM cm_check_host('stored')}, q{SELECT error || '|' || hint FROM cm_host_status WHERE name = 'stored'})
+	{
+		like(sql($view), qr/^stored key cannot be opened: .*\|./, 'sealed with another key');
+	}
+	write_file($key_file, 'b' x 64 . "\n" . 'a' x 64 . "\n");
+	healthy('stored');
+	is(sql(q{SELECT cm_drop_host_tls('stored')}), 't', 'dropped');
+	healthy('stored', 'unhealthy');
+	is(sql(q{SELECT cm_drop_host_tls('stored')}), 'f', 'once');
+	sql(set_tls('stored', %part));
+	sql(q{SELECT cm_remove_host('stored')});
+	is(sql('SELECT count(*) FROM cm_internal.host_tls'), 0, 'it goes with its host');
+	return;
+}
+
+sub says_stored
+{
+	my (%part) = @_;
+	is(sql(set_tls('stored', %part)), 't', 'CA, certificate and key are stored');
+	is(sql(q{SELECT ok, error FROM cm_check_host('stored')}), 't|', 'and used');
+	healthy('stored');
+	run_on('stored');
+	like(sql(q{SELECT string_agg(l, ' ') FROM cm_host_env('stored') l}), qr/DOCKER_TLS_VERIFY=1 # DOCKER_CERT_PATH: /, 'cm_host_env');
+	return;
+}
+
+# Not in what is dumped, which has all tables, nor in the log.
+sub is_secret
+{
+	my (@keys) = @_;
+	my $dump = "$tmp/dump";
+	IPC::Run::run([ 'pg_dump', '--dbname', $node->connstr('postgres'), '--file', $dump ]) or die "pg_dump failed\n";
+	my $pieces = sql(q{SELECT string_agg(t::text, ' ') FROM cm_internal.host_tls t}) . sql(q{SELECT string_agg(s::text, ' ') FROM pg_settings s});
+	my %place = (dump => slurp($dump), 'log' => slurp($node->logfile), 'tables and settings' => $pieces);
+	like($place{dump}, qr/host_tls/, 'there is a dump');
+	for my $place (sort keys %place)
+	{
+		for my $key (@keys)
+		{
+			my $line = (split /\n/, $key)[1];
+			my $hex = unpack('H*', $line);
+			unlike($place{$place}, qr/\Q$line\E|$hex/, "no key in the $place");
+		}
+	}
+	return;
+}
+
+sub write_file
+{
+	my ($file, $text) = @_;
+	open(my $fh, '>', $file) or die "could not write $file: $!\n";
+	print $fh $text;
+	close $fh or die "could not write $file: $!\n";
+	chmod 0600, $file;
 	return;
 }
 
