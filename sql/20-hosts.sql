@@ -74,6 +74,19 @@ SELECT pg_extension_config_dump('cm_internal.host_tls', '');
 COMMENT ON TABLE cm_internal.host_tls IS
     'CA, client certificate and sealed key of tcp hosts, by cm_set_host_tls.';
 
+-- Not dumped: it is seen again.
+CREATE TABLE cm_internal.host_certificates (
+    host_id integer NOT NULL,
+    source text NOT NULL,
+    cert text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (host_id, source),
+    CONSTRAINT source_is_known CHECK (source IN ('ca.pem', 'cert.pem', 'presented')),
+    CONSTRAINT cert_is_bounded CHECK (octet_length(cert) <= 1048576)
+);
+COMMENT ON TABLE cm_internal.host_certificates IS
+    'PEM that the executor last read from the files of a host''s tls_cert_path, and that its engine presented.';
+
 CREATE TABLE cm_internal.host_states (
     host_id integer PRIMARY KEY,
     state text NOT NULL DEFAULT 'unknown',

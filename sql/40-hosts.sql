@@ -71,11 +71,13 @@ BEGIN
         DELETE FROM cm_internal.host_drains d WHERE d.host_name = OLD.name;
         DELETE FROM cm_internal.host_states s WHERE s.host_id = OLD.id;
         DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id;
+        DELETE FROM cm_internal.host_certificates c WHERE c.host_id = OLD.id;
     ELSE
         UPDATE cm_internal.host_drains d SET host_name = NEW.name WHERE d.host_name = OLD.name;
         UPDATE cm_internal.host_states s SET host_id = NEW.id WHERE s.host_id = OLD.id;
         -- Its key is bound to the number of the host: it must be given anew.
         DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id AND NEW.id <> OLD.id;
+        DELETE FROM cm_internal.host_certificates c WHERE c.host_id = OLD.id AND NEW.id <> OLD.id;
     END IF;
     RETURN NULL;
 END

@@ -539,6 +539,8 @@ note_version(CmHttpRequest *request, void *arg)
 		return;
 	}
 	strlcpy(host->engine_version, version.engine_version, sizeof(host->engine_version));
+	if (cm_http_peer_certificate(request) != NULL)
+		replace_text(host, &host->presented, cm_http_peer_certificate(request));
 	cm_http_finish(request);
 	if (cm_ex.superseded_by != 0)
 		return;
@@ -835,9 +837,13 @@ static void
 renew_tls(CmExecHost *host)
 {
 	CmDiagnosis problem;
+	const CmHttpTls *before = host->engine.tls;
 
 	if (cm_transport_apply(&host->engine, &host->address, &problem))
+	{
 		host->tls_problem[0] = '\0';
+		host->state_changed = host->state_changed || host->engine.tls != before;
+	}
 	else if (strcmp(host->tls_problem, problem.error) != 0)
 	{
 		strlcpy(host->tls_problem, problem.error, sizeof(host->tls_problem));

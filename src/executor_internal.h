@@ -86,6 +86,7 @@ typedef struct CmExecHost
 	CmHostAddress address; /* its texts are in address_context */
 	MemoryContext address_context;
 	CmEngine engine;
+	char *presented;	   /* the certificate that its engine showed last, PEM; NULL: none */
 	char tls_problem[512]; /* of certificates that were renewed; as logged */
 	bool is_configured;	   /* its row is there */
 	bool is_active;

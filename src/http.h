@@ -89,7 +89,9 @@ typedef struct CmHttpTls CmHttpTls;
  */
 extern CmHttpTls *cm_http_tls_new(bool verify, const char *ca, const char *cert, const char *key);
 extern bool cm_http_tls_has_client_cert(const CmHttpTls *tls);
-extern bool cm_http_tls_verifies(const CmHttpTls *tls);
+/* PEM, or NULL. */
+extern const char *cm_http_tls_ca(const CmHttpTls *tls);
+extern const char *cm_http_tls_cert(const CmHttpTls *tls);
 extern bool cm_http_tls_equal(const CmHttpTls *a, const CmHttpTls *b);
 extern void cm_http_tls_release(CmHttpTls *tls); /* NULL: nothing */
 

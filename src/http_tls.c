@@ -83,10 +83,16 @@ cm_http_tls_has_client_cert(const CmHttpTls *tls)
 	return tls->cert != NULL;
 }
 
-bool
-cm_http_tls_verifies(const CmHttpTls *tls)
+const char *
+cm_http_tls_ca(const CmHttpTls *tls)
 {
-	return tls->verify;
+	return tls->ca;
+}
+
+const char *
+cm_http_tls_cert(const CmHttpTls *tls)
+{
+	return tls->cert;
 }
 
 static bool

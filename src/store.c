@@ -66,6 +66,7 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
+	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
 };
 
@@ -649,6 +650,32 @@ cm_store_save_host_state(const CmHostState *state)
 	values[6] = make_text(state->error, &nulls[6]);
 	values[7] = make_text(state->hint, &nulls[7]);
 	return cm_sql_run(&save, values, nulls) == 1;
+}
+
+void
+cm_store_save_host_certificates(const CmHostCertificates *certificates)
+{
+	static CmSql save = {
+		"WITH seen AS (SELECT * FROM (VALUES ('ca.pem', $2), ('cert.pem', $3), ('presented', $4))"
+		"   v (source, cert) WHERE cert IS NOT NULL),"
+		" gone AS (DELETE FROM cm_internal.host_certificates c WHERE c.host_id = $1"
+		"   AND c.source NOT IN (SELECT source FROM seen))"
+		" INSERT INTO cm_internal.host_certificates AS c (host_id, source, cert)"
+		" SELECT $1, source, cert FROM seen"
+		" ON CONFLICT (host_id, source) DO UPDATE"
+		"   SET cert = excluded.cert, seen_at = clock_timestamp() WHERE c.cert <> excluded.cert",
+		4,
+		{INT4OID, TEXTOID, TEXTOID, TEXTOID},
+		NULL,
+		0};
+	char nulls[5] = "    ";
+	Datum values[4];
+
+	values[0] = Int32GetDatum(certificates->host_id);
+	values[1] = make_text(certificates->ca, &nulls[1]);
+	values[2] = make_text(certificates->cert, &nulls[2]);
+	values[3] = make_text(certificates->presented, &nulls[3]);
+	cm_sql_run(&save, values, nulls);
 }
 
 /* --- is there work? --- */

@@ -365,10 +365,23 @@ sub cut
 
 # ------------------------------------------------------- rotation
 
+# What the executor has seen: PEM by where it was.
+sub certificates_are
+{
+	my (%file) = @_;
+	for my $source (sort keys %file)
+	{
+		ok($node->wait_for_sql("SELECT translate(c.cert, E' \\n', '') FROM cm_internal.host_certificates c JOIN cm_hosts h ON h.id = c.host_id WHERE h.name = 'tls' AND source = '$source'",
+				slurp($file{$source}) =~ s/\s//gr), "$source is known");
+	}
+	return;
+}
+
 # First the client's files, which the engine does not know yet; then the engine's.
 sub rotated
 {
 	my $pid = $node->executor_pid;
+	certificates_are('ca.pem' => $certs->cert('ca'), 'cert.pem' => $certs->cert('client'), presented => $certs->cert('server'));
 	my $job = $node->submit(q{'busybox:test', 'echo before; while [ ! -e /tmp/end ]; do usleep 50000; done; echo after', host => 'tls'});
 	ok($node->wait_for_sql("SELECT line FROM cm_job_logs($job)", 'before'), 'a job runs');
 	$certs->issue('next-server', ca => 'next-ca', use => 'serverAuth', san => $sans);
@@ -382,6 +395,7 @@ sub rotated
 	is($node->job_wait($job), 'completed', 'and ends as it should');
 	is(sql("SELECT string_agg(line, ' ') FROM (SELECT line FROM cm_job_logs($job)) l"), 'before after', 'with all its output');
 	run_on('tls');
+	certificates_are('ca.pem' => $certs->cert('next-ca'), 'cert.pem' => $certs->cert('next-client'), presented => $certs->cert('next-server'));
 	is($node->executor_pid, $pid, 'by the same executor');
 	return;
 }
