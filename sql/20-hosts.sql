@@ -72,7 +72,7 @@ CREATE TABLE cm_internal.host_tls (
 );
 SELECT pg_extension_config_dump('cm_internal.host_tls', '');
 COMMENT ON TABLE cm_internal.host_tls IS
-    'CA, client certificate and sealed key of tcp hosts, by cm_set_host_tls.';
+    'What cm_set_host_tls stored. The key is sealed.';
 
 -- Not dumped: it is seen again.
 CREATE TABLE cm_internal.host_certificates (
@@ -85,7 +85,7 @@ CREATE TABLE cm_internal.host_certificates (
     CONSTRAINT cert_is_bounded CHECK (octet_length(cert) <= 1048576)
 );
 COMMENT ON TABLE cm_internal.host_certificates IS
-    'PEM that the executor last read from the files of a host''s tls_cert_path, and that its engine presented.';
+    'Certificates that the executor saw in use. PEM, of the files of tls_cert_path and as presented by the engine.';
 
 CREATE TABLE cm_internal.host_states (
     host_id integer PRIMARY KEY,
