@@ -40,11 +40,14 @@ ifneq ($(filter-out $(script_targets),$(or $(MAKECMDGOALS),all)),)
 ifneq ($(shell pkg-config --exists libcurl && echo yes),yes)
 $(error libcurl is needed to build: install the Debian packages libcurl4-openssl-dev and pkg-config)
 endif
+ifneq ($(shell pkg-config --exists 'libcrypto >= 3.0' && echo yes),yes)
+$(error OpenSSL 3 is needed to build: install the Debian packages libssl-dev and pkg-config)
+endif
 
-PG_CPPFLAGS = -I$(here)/src -DCM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags libcurl)
+PG_CPPFLAGS = -I$(here)/src -DCM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags libcurl libcrypto)
 # The server's own headers compare signed with unsigned.
 PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-declaration-after-statement
-SHLIB_LINK = $(shell pkg-config --libs libcurl)
+SHLIB_LINK = $(shell pkg-config --libs libcurl libcrypto)
 
 EXTRA_CLEAN = build results regression.diffs regression.out tmp_check
 

@@ -59,6 +59,34 @@ SELECT pg_extension_config_dump('cm_internal.host_drains', '');
 COMMENT ON TABLE cm_internal.host_drains IS
     'Hosts that an administrator disabled, with reason: running jobs end, none start.';
 
+-- Certificates in the clear, for they are shown to everybody who connects; the key
+-- sealed, bound to its host.
+CREATE TABLE cm_internal.host_tls (
+    host_id integer PRIMARY KEY,
+    ca text,
+    cert text,
+    key_sealed bytea,
+    set_by name NOT NULL,
+    set_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT certificate_has_its_key CHECK ((cert IS NULL) = (key_sealed IS NULL))
+);
+SELECT pg_extension_config_dump('cm_internal.host_tls', '');
+COMMENT ON TABLE cm_internal.host_tls IS
+    'What cm_set_host_tls stored. The key is sealed.';
+
+-- Not dumped: it is seen again.
+CREATE TABLE cm_internal.host_certificates (
+    host_id integer NOT NULL,
+    source text NOT NULL,
+    cert text NOT NULL,
+    seen_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (host_id, source),
+    CONSTRAINT source_is_known CHECK (source IN ('ca.pem', 'cert.pem', 'presented')),
+    CONSTRAINT cert_is_bounded CHECK (octet_length(cert) <= 1048576)
+);
+COMMENT ON TABLE cm_internal.host_certificates IS
+    'Certificates that the executor saw in use. PEM, of the files of tls_cert_path and as presented by the engine.';
+
 CREATE TABLE cm_internal.host_states (
     host_id integer PRIMARY KEY,
     state text NOT NULL DEFAULT 'unknown',

@@ -70,9 +70,14 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         DELETE FROM cm_internal.host_drains d WHERE d.host_name = OLD.name;
         DELETE FROM cm_internal.host_states s WHERE s.host_id = OLD.id;
+        DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id;
+        DELETE FROM cm_internal.host_certificates c WHERE c.host_id = OLD.id;
     ELSE
         UPDATE cm_internal.host_drains d SET host_name = NEW.name WHERE d.host_name = OLD.name;
         UPDATE cm_internal.host_states s SET host_id = NEW.id WHERE s.host_id = OLD.id;
+        -- Its key is bound to the number of the host: it must be given anew.
+        DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id AND NEW.id <> OLD.id;
+        DELETE FROM cm_internal.host_certificates c WHERE c.host_id = OLD.id AND NEW.id <> OLD.id;
     END IF;
     RETURN NULL;
 END
@@ -115,6 +120,8 @@ CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON cm_hosts
 CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_hosts
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
 CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_drains
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
+CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_tls
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
 
 -- Helpers.
@@ -243,7 +250,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     host_id integer;
-    is_tcp boolean := cm_add_host.connection_string LIKE 'tcp://%';
+    has_tls boolean := coalesce(cm_add_host.tls_enabled, cm_add_host.connection_string LIKE 'tcp://%');
 BEGIN
     IF if_exists IS NULL OR if_exists NOT IN ('error', 'update', 'skip') THEN
         RAISE EXCEPTION USING
@@ -281,8 +288,8 @@ BEGIN
         UPDATE @extschema@.cm_hosts h
         SET connection_string = cm_add_host.connection_string,
             is_active = coalesce(cm_add_host.is_active, true),
-            tls_enabled = coalesce(cm_add_host.tls_enabled, is_tcp),
-            tls_verify = coalesce(cm_add_host.tls_verify, is_tcp),
+            tls_enabled = has_tls,
+            tls_verify = coalesce(cm_add_host.tls_verify, has_tls),
             tls_cert_path = cm_add_host.tls_cert_path,
             max_concurrent_jobs = coalesce(cm_add_host.max_concurrent_jobs, 10),
             weight = coalesce(cm_add_host.weight, 100),
@@ -297,7 +304,7 @@ BEGIN
                h.executor_config, h.labels, h.description)
               IS DISTINCT FROM
               (cm_add_host.connection_string, coalesce(cm_add_host.is_active, true),
-               coalesce(cm_add_host.tls_enabled, is_tcp), coalesce(cm_add_host.tls_verify, is_tcp),
+               has_tls, coalesce(cm_add_host.tls_verify, has_tls),
                cm_add_host.tls_cert_path, coalesce(cm_add_host.max_concurrent_jobs, 10),
                coalesce(cm_add_host.weight, 100), coalesce(cm_add_host.auto_pull_images, true),
                coalesce(cm_add_host.executor_type, 'docker'),
@@ -367,17 +374,71 @@ $$;
 COMMENT ON FUNCTION cm_enable_host(text) IS
     'Undoes cm_disable_host, and is_active = false. True if the host was disabled.';
 
+CREATE FUNCTION cm_internal.seal_host_key(host_id integer, ca text, cert text, key text) RETURNS bytea
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_hosts_seal_key';
+COMMENT ON FUNCTION cm_internal.seal_host_key(integer, text, text, text) IS
+    'Checks the parts of a host''s TLS, and seals the key.';
+
+-- A statement that fails is logged; this one has a key in it.
+CREATE FUNCTION cm_set_host_tls(host text, ca text DEFAULT NULL, cert text DEFAULT NULL, key text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET log_min_error_statement = panic
+AS $$
+DECLARE
+    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_set_host_tls.host);
+BEGIN
+    IF NOT found_host.tls_enabled THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '55000',
+            MESSAGE = format('host "%s" does not use TLS', found_host.name),
+            HINT = 'Only tcp hosts with tls_enabled have certificates.';
+    END IF;
+    IF cm_set_host_tls.ca IS NULL AND cm_set_host_tls.cert IS NULL AND cm_set_host_tls.key IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '22023',
+            MESSAGE = format('nothing is given for host "%s"', found_host.name),
+            HINT = format('Give ca, or cert and key, or all; SELECT cm_drop_host_tls(%L) drops what is stored.', found_host.name);
+    END IF;
+    INSERT INTO cm_internal.host_tls AS t (host_id, ca, cert, key_sealed, set_by)
+    VALUES (found_host.id, cm_set_host_tls.ca, cm_set_host_tls.cert,
+            cm_internal.seal_host_key(found_host.id, cm_set_host_tls.ca, cm_set_host_tls.cert, cm_set_host_tls.key),
+            cm_internal.caller())
+    ON CONFLICT ON CONSTRAINT host_tls_pkey DO UPDATE
+        SET ca = EXCLUDED.ca, cert = EXCLUDED.cert, key_sealed = EXCLUDED.key_sealed,
+            set_by = EXCLUDED.set_by, set_at = now();
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION cm_set_host_tls(text, text, text, text) IS
+    'Stores CA, client certificate and key of a tcp host (PEM). They are used instead of tls_cert_path; the key is sealed and cannot be read back. Replaces what was stored.';
+
+CREATE FUNCTION cm_drop_host_tls(host text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_drop_host_tls.host);
+BEGIN
+    DELETE FROM cm_internal.host_tls t WHERE t.host_id = found_host.id;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION cm_drop_host_tls(text) IS
+    'Drops what cm_set_host_tls stored. True if there was anything; from then on tls_cert_path counts.';
+
 CREATE FUNCTION cm_internal.probe_engine(
-    connection_string text, timeout interval,
+    host cm_hosts, timeout interval,
     OUT ok boolean, OUT latency_ms double precision, OUT engine_version text,
     OUT api_version text, OUT error text, OUT hint text)
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_probe_engine';
-COMMENT ON FUNCTION cm_internal.probe_engine(text, interval) IS
+COMMENT ON FUNCTION cm_internal.probe_engine(cm_hosts, interval) IS
     'Asks an engine who it is, from this session.';
 
-CREATE FUNCTION cm_internal.read_engine_info(host text, connection_string text) RETURNS text
+CREATE FUNCTION cm_internal.read_engine_info(host cm_hosts) RETURNS text
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_read_info';
-COMMENT ON FUNCTION cm_internal.read_engine_info(text, text) IS
+COMMENT ON FUNCTION cm_internal.read_engine_info(cm_hosts) IS
     'The answer of an engine to /info, as JSON.';
 
 CREATE FUNCTION cm_check_host(name text, timeout interval DEFAULT '5 s')
@@ -409,20 +470,19 @@ BEGIN
     RETURN QUERY
     SELECT found_host.name, p.ok, round(p.latency_ms::numeric, 1)::double precision,
            p.engine_version, p.api_version, p.error, p.hint
-    FROM cm_internal.probe_engine(found_host.connection_string,
-                                  coalesce(cm_check_host.timeout, '5 s')) p;
+    FROM cm_internal.probe_engine(found_host, coalesce(cm_check_host.timeout, '5 s')) p;
 END
 $$;
 COMMENT ON FUNCTION cm_check_host(text, interval) IS
     'Tries the connection to a host now, from this session. An unreachable host is an answer, not an error.';
 
 CREATE FUNCTION cm_internal.list_engine(
-    host text, connection_string text,
+    host cm_hosts,
     OUT container_id text, OUT name text, OUT image text, OUT state text, OUT created_at timestamptz,
     OUT epoch uuid, OUT incarnation integer, OUT job_id bigint, OUT attempt integer)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_list_engine';
-COMMENT ON FUNCTION cm_internal.list_engine(text, text) IS
+COMMENT ON FUNCTION cm_internal.list_engine(cm_hosts) IS
     'The containers on an engine that bear labels of any database''s jobs.';
 
 CREATE FUNCTION cm_list_containers(host text)
@@ -451,7 +511,7 @@ BEGIN
     SELECT c.container_id, c.name, c.image, c.state, c.created_at,
            CASE WHEN c.epoch = i.epoch THEN 'this database' ELSE 'foreign' END,
            c.epoch, c.incarnation, c.job_id, c.attempt
-    FROM cm_internal.list_engine(found_host.name, found_host.connection_string) c
+    FROM cm_internal.list_engine(found_host) c
     CROSS JOIN cm_internal.current_identity i
     ORDER BY c.created_at, c.container_id;
 END
@@ -473,7 +533,7 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT i.key, i.value
-    FROM json_each_text(cm_internal.read_engine_info(host.name, host.connection_string)::json) i;
+    FROM json_each_text(cm_internal.read_engine_info(host)::json) i;
 END
 $$;
 COMMENT ON FUNCTION cm_host_info(text) IS
@@ -500,7 +560,9 @@ BEGIN
     END IF;
     RETURN NEXT CASE WHEN host.tls_verify THEN 'export DOCKER_TLS_VERIFY=1'
                      ELSE 'unset DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
-    IF host.tls_cert_path IS NOT NULL THEN
+    IF EXISTS (SELECT FROM cm_internal.host_tls t WHERE t.host_id = host.id) THEN
+        RETURN NEXT '# DOCKER_CERT_PATH: a directory with the ca.pem, cert.pem and key.pem that are stored in the database';
+    ELSIF host.tls_cert_path IS NOT NULL THEN
         RETURN NEXT 'export DOCKER_CERT_PATH=' || cm_internal.shell_quote(host.tls_cert_path);
     END IF;
 END
@@ -520,9 +582,12 @@ REVOKE ALL ON FUNCTION
     cm_internal.caller(),
     cm_internal.find_host(text),
     cm_internal.refuse_host_options(jsonb),
-    cm_internal.probe_engine(text, interval),
-    cm_internal.read_engine_info(text, text),
-    cm_internal.list_engine(text, text),
+    cm_internal.seal_host_key(integer, text, text, text),
+    cm_set_host_tls(text, text, text, text),
+    cm_drop_host_tls(text),
+    cm_internal.probe_engine(cm_hosts, interval),
+    cm_internal.read_engine_info(cm_hosts),
+    cm_internal.list_engine(cm_hosts),
     cm_list_containers(text),
     cm_add_host(text, text, boolean, boolean, boolean, text, integer, integer, boolean, text, jsonb,
         jsonb, text, text, jsonb),

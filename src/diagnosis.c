@@ -21,18 +21,26 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "diagnosis.h"
+#include "diagnosis_tcp.h"
 
 #define PLAIN_TEXT_SIZE 400
 
-static void
-copy_plain(char *out, size_t out_size, const char *text)
+void
+cm_diagnosis_copy_line(char *out, size_t out_size, const char *text)
 {
 	size_t n = 0;
 
 	for (; *text != '\0' && n + 1 < out_size; text++)
 		out[n++] = (*text >= 0x20 && *text < 0x7f) ? *text : '?';
 	out[n] = '\0';
+}
+
+const char *
+cm_diagnosis_os_user(void)
+{
+	const struct passwd *me = getpwuid(geteuid());
+
+	return me != NULL ? me->pw_name : "postgres";
 }
 
 /* The errno of connecting to the socket; 0 where that succeeds. */
@@ -59,8 +67,7 @@ try_connect(const char *path)
 static void
 explain_permission(const char *path, CmDiagnosis *diagnosis)
 {
-	const struct passwd *me = getpwuid(geteuid());
-	const char *user = me != NULL ? me->pw_name : "postgres";
+	const char *user = cm_diagnosis_os_user();
 	const struct group *owner;
 	struct stat st;
 
@@ -110,8 +117,8 @@ explain_socket(const char *path, const CmFault *fault, CmDiagnosis *diagnosis)
 
 	if (error == 0)
 	{
-		copy_plain(diagnosis->error, PLAIN_TEXT_SIZE,
-				   fault->message[0] != '\0' ? fault->message : "could not connect");
+		cm_diagnosis_copy_line(diagnosis->error, PLAIN_TEXT_SIZE,
+							   fault->message[0] != '\0' ? fault->message : "could not connect");
 		strlcpy(diagnosis->hint, "The socket can be connected to now: try again.",
 				sizeof(diagnosis->hint));
 		return;
@@ -145,7 +152,7 @@ explain_reply(const CmFault *fault, CmDiagnosis *diagnosis)
 {
 	bool is_version = fault->http_status >= 200 && fault->http_status <= 299;
 
-	copy_plain(diagnosis->error, PLAIN_TEXT_SIZE, fault->message);
+	cm_diagnosis_copy_line(diagnosis->error, PLAIN_TEXT_SIZE, fault->message);
 	if (is_version && strstr(fault->message, "at most") != NULL)
 		strlcpy(diagnosis->hint,
 				"The engine is too old: upgrade it to Docker Engine 20.10 or newer.",
@@ -165,7 +172,7 @@ explain_stranger(const CmFault *fault, CmDiagnosis *diagnosis)
 {
 	char words[PLAIN_TEXT_SIZE];
 
-	copy_plain(words, sizeof(words), fault->message);
+	cm_diagnosis_copy_line(words, sizeof(words), fault->message);
 	snprintf(diagnosis->error, sizeof(diagnosis->error),
 			 "what answers there does not speak the Docker Engine API%s%s",
 			 words[0] != '\0' ? ": " : "", words);
@@ -174,20 +181,25 @@ explain_stranger(const CmFault *fault, CmDiagnosis *diagnosis)
 }
 
 void
-cm_diagnosis_make(const CmEndpoint *endpoint, CmHttpOutcome outcome, const CmFault *fault,
+cm_diagnosis_make(const CmEngine *engine, const CmHttpRequest *request, const CmFault *fault,
 				  CmDiagnosis *diagnosis)
 {
+	const CmEndpoint *endpoint = &engine->endpoint;
+
 	diagnosis->error[0] = '\0';
 	diagnosis->hint[0] = '\0';
 
-	switch (outcome)
+	if (endpoint->kind == CM_ENDPOINT_TCP &&
+		cm_diagnosis_explain_tcp(engine, request, fault, diagnosis))
+		return;
+	switch (cm_http_outcome(request))
 	{
 		case CM_HTTP_NOT_SENT:
 		case CM_HTTP_FAILED:
 			if (endpoint->kind == CM_ENDPOINT_UNIX)
 				explain_socket(endpoint->path, fault, diagnosis);
 			else
-				copy_plain(diagnosis->error, PLAIN_TEXT_SIZE, fault->message);
+				cm_diagnosis_copy_line(diagnosis->error, PLAIN_TEXT_SIZE, fault->message);
 			break;
 		case CM_HTTP_TIMED_OUT:
 			strlcpy(diagnosis->error, "timed out: connected, but no answer came",

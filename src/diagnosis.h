@@ -26,7 +26,13 @@ typedef struct CmDiagnosis
  * the engine could not be reached, its socket is looked at again.  Never
  * throws, never blocks on the engine.
  */
-extern void cm_diagnosis_make(const CmEndpoint *endpoint, CmHttpOutcome outcome,
+extern void cm_diagnosis_make(const CmEngine *engine, const CmHttpRequest *request,
 							  const CmFault *fault, CmDiagnosis *diagnosis);
+
+/* Printable ASCII; whatever else is in text becomes "?". */
+extern void cm_diagnosis_copy_line(char *out, size_t out_size, const char *text);
+
+/* Whom the server runs as, for advice about rights. */
+extern const char *cm_diagnosis_os_user(void);
 
 #endif /* CM_DIAGNOSIS_H */

@@ -8,6 +8,7 @@
  * the text: the caller knows it, and it may hold anything.
  */
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -258,4 +259,27 @@ cm_endpoint_parse(const char *text, CmEndpoint *endpoint, char *error, size_t er
 	if (strncmp(text, "tcp://", 6) == 0)
 		return parse_tcp(text + 6, endpoint, &reason);
 	return refuse_scheme(text, &reason);
+}
+
+bool
+cm_endpoint_is_loopback(const CmEndpoint *endpoint)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (endpoint->kind == CM_ENDPOINT_UNIX || strcmp(endpoint->host, "localhost") == 0)
+		return true;
+	if (endpoint->host_is_ipv6)
+		return inet_pton(AF_INET6, endpoint->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+	return inet_pton(AF_INET, endpoint->host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
+}
+
+void
+cm_endpoint_show(const CmEndpoint *endpoint, char *out, size_t out_size)
+{
+	if (endpoint->kind == CM_ENDPOINT_UNIX)
+		snprintf(out, out_size, "%s", endpoint->path);
+	else
+		snprintf(out, out_size, endpoint->host_is_ipv6 ? "[%s]:%d" : "%s:%d", endpoint->host,
+				 endpoint->port);
 }

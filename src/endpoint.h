@@ -26,6 +26,24 @@ typedef struct CmEndpoint
 } CmEndpoint;
 
 /*
+ * What a host's row says of how its engine is reached.  What is stored in the
+ * database counts before the files of the directory.
+ */
+typedef struct CmHostAddress
+{
+	int host_id;
+	const char *connection_string;
+	bool tls_enabled;
+	bool tls_verify;
+	const char *tls_cert_path; /* directory; NULL: none */
+	bool has_stored_tls;	   /* what follows is to be used */
+	const char *ca;			   /* PEM; NULL: none */
+	const char *cert;
+	const char *key_sealed; /* n_key_sealed bytes; NULL: no client certificate */
+	size_t n_key_sealed;
+} CmHostAddress;
+
+/*
  * false with one line (no final period) in error and, where there is advice,
  * a sentence in hint (else empty).  Refused: other schemes (http, https, ssh,
  * npipe, fd: each named in the hint with what to write instead), a relative
@@ -34,5 +52,14 @@ typedef struct CmEndpoint
  */
 extern bool cm_endpoint_parse(const char *text, CmEndpoint *endpoint, char *error,
 							  size_t error_size, char *hint, size_t hint_size);
+
+/*
+ * Is it this machine, as far as the text tells?  A name may lead anywhere, but
+ * that of localhost.
+ */
+extern bool cm_endpoint_is_loopback(const CmEndpoint *endpoint);
+
+/* Writes it for people: a path, host:port or [address]:port. */
+extern void cm_endpoint_show(const CmEndpoint *endpoint, char *out, size_t out_size);
 
 #endif /* CM_ENDPOINT_H */

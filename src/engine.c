@@ -50,6 +50,8 @@ cm_engine_send(CmEngine *engine, CmHttpCall *call, char *path)
 
 	call->endpoint = &engine->endpoint;
 	call->pool = engine->pool;
+	call->tls = engine->tls;
+	call->only_loopback = engine->only_loopback;
 	call->path = path;
 	call->connect_timeout_ms = CONNECT_TIMEOUT_MS;
 	request = cm_http_start(engine->http, call);
@@ -177,6 +179,7 @@ cm_engine_begin_version(CmEngine *engine, int64 timeout_ms, CmEngineDone on_done
 	CmHttpCall call = {
 		.method = "GET",
 		.timeout_ms = timeout_ms,
+		.wants_certificate = engine->tls != NULL,
 		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
 		.on_done = on_done,
 		.arg = arg,

@@ -53,6 +53,8 @@ typedef struct CmEngine
 	CmHttp *http;
 	CmEndpoint endpoint;
 	char pool[32];	/* connections of one host stay apart */
+	CmHttpTls *tls; /* NULL: plain; see transport.h */
+	bool only_loopback;
 	int api_minor;	/* negotiated: 1.<api_minor>; 0: not yet, the
 					 * floor is spoken */
 	bool is_podman; /* known with api_minor */

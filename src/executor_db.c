@@ -308,6 +308,34 @@ step_details(Turn *turn)
 	}
 }
 
+/* Files may hold anything between certificates. */
+static char *
+copy_ascii(const char *text)
+{
+	char *copy = text != NULL ? pstrdup(text) : NULL;
+
+	for (char *c = copy; c != NULL && *c != '\0'; c++)
+		if ((unsigned char) *c >= 0x7f)
+			*c = '?';
+	return copy;
+}
+
+static void
+save_certificates(const CmExecHost *host)
+{
+	CmHostCertificates certificates = {.host_id = host->id};
+
+	if (host->engine.tls == NULL)
+		return;
+	certificates.presented = copy_ascii(host->presented);
+	if (!host->address.has_stored_tls)
+	{
+		certificates.ca = copy_ascii(cm_http_tls_ca(host->engine.tls));
+		certificates.cert = copy_ascii(cm_http_tls_cert(host->engine.tls));
+	}
+	cm_store_save_host_certificates(&certificates);
+}
+
 static void
 step_host_states(Turn *turn)
 {
@@ -331,8 +359,10 @@ step_host_states(Turn *turn)
 		state.memory_bytes = host->memory_bytes;
 		state.error = host->error[0] ? host->error : NULL;
 		state.hint = host->hint[0] ? host->hint : NULL;
-		if (cm_store_save_host_state(&state))
-			turn->saved_hosts[turn->n_saved_hosts++] = host;
+		if (!cm_store_save_host_state(&state))
+			continue;
+		save_certificates(host);
+		turn->saved_hosts[turn->n_saved_hosts++] = host;
 	}
 }
 

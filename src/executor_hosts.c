@@ -22,6 +22,7 @@
 #include "diagnosis.h"
 #include "executor_internal.h"
 #include "guc.h"
+#include "transport.h"
 
 #define ASK_TIMEOUT_MS 10000
 #define RETRY_BASE_MS 250
@@ -54,7 +55,6 @@ cm_hosts_find(int id)
 	return NULL;
 }
 
-static void note_state(CmExecHost *host, const char *error, const char *hint);
 static void tell_tasks_host_lost(CmExecHost *host);
 
 /* A host lives as long as the executor, and is renamed by whoever may. */
@@ -84,24 +84,60 @@ set_type(CmExecHost *host, const CmExecutorType *type)
 	host->type = type;
 }
 
+static char *
+copy_bytes(const char *bytes, size_t n_bytes)
+{
+	return bytes != NULL ? memcpy(palloc(n_bytes), bytes, n_bytes) : NULL;
+}
+
+static char *
+copy_text(const char *text)
+{
+	return text != NULL ? pstrdup(text) : NULL;
+}
+
+static void
+keep_address(CmExecHost *host, const CmHostAddress *address)
+{
+	MemoryContext caller;
+
+	MemoryContextReset(host->address_context);
+	caller = MemoryContextSwitchTo(host->address_context);
+	host->address = *address;
+	host->address.connection_string = pstrdup(address->connection_string);
+	host->address.tls_cert_path = copy_text(address->tls_cert_path);
+	host->address.ca = copy_text(address->ca);
+	host->address.cert = copy_text(address->cert);
+	host->address.key_sealed = copy_bytes(address->key_sealed, address->n_key_sealed);
+	MemoryContextSwitchTo(caller);
+}
+
+static bool
+is_same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool
+is_same_tls(const CmHostAddress *a, const CmHostAddress *b)
+{
+	return a->tls_enabled == b->tls_enabled && a->tls_verify == b->tls_verify &&
+		   is_same_text(a->tls_cert_path, b->tls_cert_path) &&
+		   a->has_stored_tls == b->has_stored_tls && is_same_text(a->ca, b->ca) &&
+		   is_same_text(a->cert, b->cert) && a->n_key_sealed == b->n_key_sealed &&
+		   (a->n_key_sealed == 0 || memcmp(a->key_sealed, b->key_sealed, a->n_key_sealed) == 0);
+}
+
 static void
 set_engine(CmExecHost *host, const CmHostRow *row)
 {
-	char error[256];
-	char hint[256];
-
 	set_type(host, find_type(row->executor_type));
+	cm_transport_close(&host->engine);
 	memset(&host->engine, 0, sizeof(host->engine));
 	host->engine.http = cm_ex.http;
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
-	replace_text(host, &host->connection_string, row->connection_string);
-	host->is_addressed = host->type != &cm_executor_docker ||
-						 cm_endpoint_parse(row->connection_string, &host->engine.endpoint, error,
-										   sizeof(error), hint, sizeof(hint));
-	/* The table's trigger refuses such, but triggers can be turned off. */
-	if (!host->is_addressed)
-		note_state(host, error, hint);
+	keep_address(host, &row->address);
 }
 
 static CmExecHost *
@@ -114,6 +150,8 @@ add_host(const CmHostRow *row)
 	host->context = context;
 	host->id = row->id;
 	host->name = MemoryContextStrdup(context, row->name);
+	host->address_context =
+		AllocSetContextCreate(context, "container_manager address", ALLOCSET_SMALL_SIZES);
 	dlist_init(&host->pulls);
 	set_engine(host, row);
 	host->next_ms = cm_ex.now_ms;
@@ -131,6 +169,23 @@ cm_host_drop_requests(CmExecHost *host)
 	host->request = host->events = NULL;
 }
 
+/*
+ * TLS may be changed while jobs run: what is under way goes on as it began, and
+ * new requests use what is new, the next list first.
+ */
+static void
+apply_tls(CmExecHost *host, const CmHostAddress *address)
+{
+	CmDiagnosis problem;
+
+	keep_address(host, address);
+	host->next_ms = cm_ex.now_ms;
+	if (host->phase == CM_HOST_AWAY)
+		host->failures = 0;
+	else if (!cm_transport_apply(&host->engine, &host->address, &problem))
+		cm_host_lose(host, problem.error, problem.hint);
+}
+
 static void
 apply_row(CmExecHost *host, const CmHostRow *row)
 {
@@ -142,8 +197,12 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	if (strcmp(host->name, row->name) != 0)
 		replace_text(host, &host->name, row->name);
 	if (host->type == find_type(row->executor_type) &&
-		strcmp(host->connection_string, row->connection_string) == 0)
+		strcmp(host->address.connection_string, row->address.connection_string) == 0)
+	{
+		if (!is_same_tls(&host->address, &row->address))
+			apply_tls(host, &row->address);
 		return;
+	}
 	cm_host_drop_requests(host);
 	host->connection++;
 	set_engine(host, row);
@@ -165,7 +224,12 @@ cm_hosts_free_all(void)
 	dlist_iter iter;
 
 	dlist_foreach (iter, &cm_ex.hosts)
-		free(dlist_container(CmExecHost, node, iter.cur)->strays);
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		free(host->strays);
+		cm_transport_close(&host->engine);
+	}
 }
 
 static bool
@@ -185,6 +249,7 @@ drop_host(CmExecHost *host)
 	cm_host_drop_requests(host);
 	dlist_delete(&host->node);
 	free(host->strays);
+	cm_transport_close(&host->engine);
 	MemoryContextDelete(host->context);
 }
 
@@ -328,7 +393,7 @@ lose_host_by_fault(CmExecHost *host, CmHttpRequest *request, const CmFault *faul
 {
 	CmDiagnosis diagnosis;
 
-	cm_diagnosis_make(&host->engine.endpoint, cm_http_outcome(request), fault, &diagnosis);
+	cm_diagnosis_make(&host->engine, request, fault, &diagnosis);
 	cm_http_finish(request);
 	cm_host_lose(host, diagnosis.error, diagnosis.hint);
 }
@@ -516,6 +581,8 @@ note_version(CmHttpRequest *request, void *arg)
 		return;
 	}
 	strlcpy(host->engine_version, version.engine_version, sizeof(host->engine_version));
+	if (cm_http_peer_certificate(request) != NULL)
+		replace_text(host, &host->presented, cm_http_peer_certificate(request));
 	cm_http_finish(request);
 	if (cm_ex.superseded_by != 0)
 		return;
@@ -526,6 +593,14 @@ note_version(CmHttpRequest *request, void *arg)
 static void
 begin_connecting(CmExecHost *host)
 {
+	CmDiagnosis problem;
+
+	if (!cm_transport_apply(&host->engine, &host->address, &problem))
+	{
+		cm_host_lose(host, problem.error, problem.hint);
+		return;
+	}
+	host->tls_problem[0] = '\0';
 	host->phase = CM_HOST_ASKING;
 	host->request = cm_engine_begin_version(&host->engine, ASK_TIMEOUT_MS, note_version, host);
 	cm_ex.counters.http_requests++;
@@ -797,6 +872,37 @@ cm_host_suspect(CmExecHost *host)
 
 /* --- the clock --- */
 
+/*
+ * Certificates in files are replaced one by one, so that what is in the
+ * directory may be of no use for a moment: what was read before serves on.
+ */
+static void
+renew_tls(CmExecHost *host)
+{
+	CmDiagnosis problem;
+	const CmHttpTls *before = host->engine.tls;
+
+	if (cm_transport_apply(&host->engine, &host->address, &problem))
+	{
+		host->tls_problem[0] = '\0';
+		host->state_changed = host->state_changed || host->engine.tls != before;
+	}
+	else if (strcmp(host->tls_problem, problem.error) != 0)
+	{
+		strlcpy(host->tls_problem, problem.error, sizeof(host->tls_problem));
+		ereport(WARNING, (errmsg("certificates of host \"%s\" could not be read again: %s",
+								 host->name, problem.error),
+						  problem.hint[0] != '\0' ? errhint("%s", problem.hint) : 0));
+	}
+}
+
+static void
+begin_refresh(CmExecHost *host)
+{
+	renew_tls(host);
+	begin_list_markers(host);
+}
+
 static void
 tick_host(CmExecHost *host)
 {
@@ -807,7 +913,7 @@ tick_host(CmExecHost *host)
 	{
 		case CM_HOST_AWAY:
 			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
-			if (host->is_addressed && (host->is_configured || has_tasks(host)))
+			if (host->is_configured || has_tasks(host))
 				host->type->connect(host);
 			break;
 		case CM_HOST_ASKING:
@@ -848,7 +954,7 @@ const CmExecutorType cm_executor_docker = {
 	.is_paced = true,
 	.is_lasting = true,
 	.connect = begin_connecting,
-	.refresh = begin_list_markers,
+	.refresh = begin_refresh,
 	.inspect = cm_call_inspect,
 	.create = cm_call_create,
 	.start = cm_call_start,

@@ -132,13 +132,15 @@ struct CmExecHost
 	MemoryContext context;
 	int id;
 	char *name;
-	char *connection_string;
 	const CmExecutorType *type;
 	MemoryContext type_context; /* NULL, or of what follows */
 	void *of_type;				/* what the type keeps of it */
+	CmHostAddress address;		/* its texts are in address_context */
+	MemoryContext address_context;
 	CmEngine engine;
-	bool is_addressed;	/* its connection string is one */
-	bool is_configured; /* its row is there */
+	char *presented;	   /* the certificate that its engine showed last, PEM; NULL: none */
+	char tls_problem[512]; /* of certificates that were renewed; as logged */
+	bool is_configured;	   /* its row is there */
 	bool is_active;
 	int slots;
 	int weight;

@@ -50,7 +50,7 @@ read_config(CmExecHost *host, MockHost *mock)
 {
 	CmProblem problem;
 
-	if (!cm_mock_parse_address(host->connection_string, &mock->seed))
+	if (!cm_mock_parse_address(host->address.connection_string, &mock->seed))
 	{
 		strlcpy(mock->error, "connection_string is not mock://NAME", sizeof(mock->error));
 		mock->seed = "";

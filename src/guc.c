@@ -27,6 +27,7 @@
 
 bool cm_guc_enabled = true;
 bool cm_guc_take_over_copies = false;
+bool cm_guc_allow_plain_tcp = false;
 int cm_guc_poll_interval_ms = 10000;
 int cm_guc_heartbeat_interval_ms = 20000;
 int cm_guc_default_memory_limit_mb = 512;
@@ -42,6 +43,8 @@ char *cm_guc_default_run_as = NULL;
 int cm_guc_max_log_size_kb = 262144;
 bool cm_guc_job_channels = false;
 int cm_guc_max_starts_in_flight = 0;
+char *cm_guc_secret_key_file = NULL;
+int cm_guc_certificate_warning_days = 30;
 
 static bool
 check_run_as(char **newval, void **extra, GucSource source)
@@ -102,6 +105,34 @@ define_working(void)
 		"0, as many as its engine starts fastest with, which is found out as it works; -1, "
 		"any number. It does not bound how many run: max_concurrent_jobs of the host does.",
 		&cm_guc_max_starts_in_flight, 0, -1, CM_PACER_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+static void
+define_transport(void)
+{
+	DefineCustomBoolVariable(
+		"container_manager.allow_plain_tcp",
+		"Whether engines on other machines may be spoken to without TLS.",
+		"Whoever can reach such an engine is root on its host. Set it on only where the network "
+		"in between is closed to everybody else.",
+		&cm_guc_allow_plain_tcp, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+static void
+define_secrets(void)
+{
+	DefineCustomStringVariable(
+		"container_manager.secret_key_file", "File with the keys that seal what is secret.",
+		"Lines of 64 hexadecimal digits, as openssl rand -hex 32 prints them; the first seals, all "
+		"open. It belongs to the server's operating system user with mode 0600, or to root. A "
+		"path that is not absolute begins in the data directory.",
+		&cm_guc_secret_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"container_manager.certificate_warning_days",
+		"How many days before its end a certificate counts as expiring.",
+		"cm_certificates and the server's log warn from then on. 0 warns only when it has ended.",
+		&cm_guc_certificate_warning_days, 30, 0, 3650, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -184,6 +215,8 @@ void
 cm_guc_define(void)
 {
 	define_working();
+	define_transport();
+	define_secrets();
 	define_defaults();
 	define_limits();
 	MarkGUCPrefixReserved("container_manager");

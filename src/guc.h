@@ -14,6 +14,7 @@
 
 extern bool cm_guc_enabled;
 extern bool cm_guc_take_over_copies;
+extern bool cm_guc_allow_plain_tcp;
 extern int cm_guc_poll_interval_ms;
 extern int cm_guc_heartbeat_interval_ms;
 extern int cm_guc_default_memory_limit_mb;
@@ -29,6 +30,8 @@ extern char *cm_guc_default_run_as;
 extern int cm_guc_max_log_size_kb;
 extern bool cm_guc_job_channels;
 extern int cm_guc_max_starts_in_flight;
+extern char *cm_guc_secret_key_file;
+extern int cm_guc_certificate_warning_days;
 
 extern void cm_guc_define(void);
 

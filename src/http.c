@@ -12,12 +12,17 @@
  * uses malloc and plain lists only, and notes its findings in the request; the
  * users' callbacks run afterwards from the list "ready".  A request is taken
  * off that list before its user is called, who may free it or throw.
+ *
+ * libcurl keeps connections per multi handle, and shares one between requests
+ * where it finds nothing that tells them apart.  So each pool has a multi handle
+ * of its own; all of them watch their sockets in the one epoll set.
  */
 #include "postgres.h"
 
 #include <curl/curl.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -29,16 +34,17 @@
 #include "storage/fd.h"
 
 #include "http.h"
+#include "http_tls.h"
 
-/* CURLOPT_PROTOCOLS_STR came with 7.85. */
-#define MIN_CURL_VERSION 0x075500
-StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION, "libcurl 7.85 or newer is needed");
+/* CURLOPT_QUICK_EXIT came with 7.87. */
+#define MIN_CURL_VERSION 0x075700
+StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION, "libcurl 7.87 or newer is needed");
 
 #define MAX_EVENTS 256			 /* taken from epoll at once */
 #define MAX_ROUNDS 4			 /* of socket work per drain */
 #define MAX_CALLS 256			 /* of users per drain */
 #define MAX_IDLE_EASY 16		 /* libcurl handles kept for the next request */
-#define MAX_IDLE_CONNECTIONS 16L /* descriptors cost the engine, too */
+#define MAX_IDLE_CONNECTIONS 16L /* per pool; descriptors cost the engine, too */
 #define MIN_BODY_BYTES 4096		 /* first size of a buffer */
 #define KEPT_BODY_BYTES 65536	 /* a stream's empty buffer above it is freed */
 #define MAX_POOL_MB 128			 /* of one engine's replies, streams aside */
@@ -59,16 +65,20 @@ StaticAssertDecl(LIBCURL_VERSION_NUM >= MIN_CURL_VERSION, "libcurl 7.85 or newer
 /* What is known of a descriptor; the table is indexed by it. */
 typedef struct SocketWatch
 {
-	uint32 events;	 /* what libcurl waits for, 0: nothing */
-	bool is_watched; /* as far as we know, it is in epoll */
+	struct Pool *pool; /* whose it is */
+	uint32 events;	   /* what libcurl waits for, 0: nothing */
+	bool is_watched;   /* as far as we know, it is in epoll */
 	int n_idle_turns;
 	int64 muted_until_ms; /* 0: not muted */
 } SocketWatch;
 
-/* Requests to one engine, for as long as there are any. */
+/* Requests to one engine, and its connections, for as long as there are any. */
 typedef struct Pool
 {
 	dlist_node node;
+	CmHttp *http;
+	CURLM *multi;	   /* NULL: could not be rebuilt after an error */
+	int64 deadline_ms; /* libcurl's next timer, -1: none */
 	int n_requests;
 	size_t n_bytes; /* of replies that are no streams */
 	char name[FLEXIBLE_ARRAY_MEMBER];
@@ -76,10 +86,8 @@ typedef struct Pool
 
 struct CmHttp
 {
-	CURLM *multi; /* NULL: could not be rebuilt after an error */
 	int epoll_fd;
 	bool has_external_fd; /* epoll_fd is accounted with fd.c */
-	int64 deadline_ms;	  /* libcurl's next timer, -1: none */
 	struct curl_slist *headers_plain;
 	struct curl_slist *headers_json;
 	CURL *idle_easy[MAX_IDLE_EASY];
@@ -117,6 +125,9 @@ struct CmHttpRequest
 	CURL *easy;	   /* NULL: not or no longer under way */
 
 	CmEndpoint endpoint;
+	CmHttpTls *tls;
+	bool only_loopback;
+	bool wants_certificate;
 	bool is_stream;
 	int64 timeout_ms;
 	size_t max_body_bytes;
@@ -141,8 +152,14 @@ struct CmHttpRequest
 	/* the end */
 	bool is_over;
 	StopReason stop;
-	int open_errno; /* of socket() */
+	int open_errno;		  /* of socket() */
+	bool is_not_loopback; /* why there was no socket */
+	int fd;				  /* the socket that was opened last, */
+	bool is_connected;	  /* and whether anything was read from it, or tried to */
 	CmHttpOutcome outcome;
+	CmHttpCause cause;
+	int os_errno; /* of what libcurl tried last */
+	char *peer_certificate;
 	char curl_error[CURL_ERROR_SIZE];
 	char error[CURL_ERROR_SIZE + 256];
 };
@@ -246,18 +263,37 @@ grow_watches(CmHttp *http, int fd)
 	return true;
 }
 
+/*
+ * A socket that connects is waited for to become writable: one that is to be
+ * read is past that.
+ */
+static void
+note_connected(CURL *easy, curl_socket_t fd)
+{
+	CmHttpRequest *request = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &request) == CURLE_OK &&
+		request != NULL && request->fd == fd)
+		request->is_connected = true;
+}
+
 /* CURLMOPT_SOCKETFUNCTION; -1 ends all transfers. */
 static int
 watch_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *unused)
 {
-	CmHttp *http = arg;
+	Pool *pool = arg;
+	CmHttp *http = pool->http;
 	uint32 events = 0;
 
 	http->n_progress++;
 	if (!grow_watches(http, fd))
 		return -1;
+	http->watches[fd].pool = pool;
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+	{
+		note_connected(easy, fd);
 		events |= EPOLLIN;
+	}
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
 		events |= EPOLLOUT;
 	http->watches[fd].events = events;
@@ -293,21 +329,48 @@ unmute_sockets(CmHttp *http)
 static int
 set_deadline(CURLM *multi, long timeout_ms, void *arg)
 {
-	CmHttp *http = arg;
+	Pool *pool = arg;
 
-	http->deadline_ms = timeout_ms < 0 ? -1 : get_now_ms() + timeout_ms;
+	pool->deadline_ms = timeout_ms < 0 ? -1 : get_now_ms() + timeout_ms;
 	return 0;
 }
 
-/* CURLOPT_OPENSOCKETFUNCTION: libcurl's own does not set close-on-exec. */
+static bool
+is_loopback(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+	{
+		const struct sockaddr_in *v4 = (const struct sockaddr_in *) address;
+
+		return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+	}
+	if (address->sa_family == AF_INET6)
+	{
+		const struct in6_addr *v6 = &((const struct sockaddr_in6 *) address)->sin6_addr;
+
+		return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
+	}
+	return address->sa_family == AF_UNIX;
+}
+
+/*
+ * CURLOPT_OPENSOCKETFUNCTION: libcurl's own does not set close-on-exec, and
+ * here is where the address behind a name is known.
+ */
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	CmHttpRequest *request = arg;
-	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	int fd;
 
 	request->http->n_progress++;
+	request->is_not_loopback = request->only_loopback && !is_loopback(&address->addr);
+	if (request->is_not_loopback)
+		return CURL_SOCKET_BAD;
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	request->open_errno = fd < 0 ? errno : 0;
+	request->fd = fd;
+	request->is_connected = false;
 	return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
@@ -483,37 +546,33 @@ take_header(char *line, size_t size, size_t n_items, void *arg)
 
 /* ---- the request ---- */
 
-#define SET_OPTION(easy, option, value)                                    \
-	do                                                                     \
-	{                                                                      \
-		CURLcode set_option_code_ = curl_easy_setopt(easy, option, value); \
-                                                                           \
-		if (set_option_code_ != CURLE_OK)                                  \
-			return set_option_code_;                                       \
-	} while (0)
-
-/* What no request of ours wants of libcurl, and how it calls us back. */
+/*
+ * What no request of ours wants of libcurl, and how it calls us back.  A thread
+ * that looks up a name is left to itself when its request is over: to wait for
+ * it would block for as long as name servers are silent.
+ */
 static CURLcode
 set_common_options(CURL *easy, CmHttpRequest *request)
 {
-	SET_OPTION(easy, CURLOPT_NOSIGNAL, 1L);
-	SET_OPTION(easy, CURLOPT_PROTOCOLS_STR, "http");
-	SET_OPTION(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	SET_OPTION(easy, CURLOPT_HTTP09_ALLOWED, 0L);
-	SET_OPTION(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	SET_OPTION(easy, CURLOPT_PATH_AS_IS, 1L);
-	SET_OPTION(easy, CURLOPT_PROXY, "");
-	SET_OPTION(easy, CURLOPT_NOPROXY, "*");
-	SET_OPTION(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	SET_OPTION(easy, CURLOPT_USERAGENT, "container_manager");
-	SET_OPTION(easy, CURLOPT_PRIVATE, request);
-	SET_OPTION(easy, CURLOPT_ERRORBUFFER, request->curl_error);
-	SET_OPTION(easy, CURLOPT_WRITEFUNCTION, take_body);
-	SET_OPTION(easy, CURLOPT_WRITEDATA, request);
-	SET_OPTION(easy, CURLOPT_HEADERFUNCTION, take_header);
-	SET_OPTION(easy, CURLOPT_HEADERDATA, request);
-	SET_OPTION(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	SET_OPTION(easy, CURLOPT_OPENSOCKETDATA, request);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_NOSIGNAL, 1L);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_QUICK_EXIT, 1L);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_PROTOCOLS_STR, request->tls != NULL ? "https" : "http");
+	CM_HTTP_SET_OPTION(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_PATH_AS_IS, 1L);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_PROXY, "");
+	CM_HTTP_SET_OPTION(easy, CURLOPT_NOPROXY, "*");
+	CM_HTTP_SET_OPTION(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_USERAGENT, "container_manager");
+	CM_HTTP_SET_OPTION(easy, CURLOPT_PRIVATE, request);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_ERRORBUFFER, request->curl_error);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_WRITEFUNCTION, take_body);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_WRITEDATA, request);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_HEADERFUNCTION, take_header);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_HEADERDATA, request);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_OPENSOCKETDATA, request);
 	return CURLE_OK;
 }
 
@@ -543,7 +602,7 @@ set_url(CURL *easy, const CmHttpCall *call)
 {
 	const CmEndpoint *endpoint = call->endpoint;
 	size_t n_url = strlen(call->pool) + strlen(call->path) + sizeof(endpoint->host) +
-				   sizeof("http://[]:65535");
+				   sizeof("https://[]:65535");
 	char *url = malloc(n_url);
 	CURLcode code;
 
@@ -552,8 +611,8 @@ set_url(CURL *easy, const CmHttpCall *call)
 	if (endpoint->kind == CM_ENDPOINT_UNIX)
 		snprintf(url, n_url, "http://%s%s", call->pool, call->path);
 	else
-		snprintf(url, n_url, endpoint->host_is_ipv6 ? "http://[%s]:%d%s" : "http://%s:%d%s",
-				 endpoint->host, endpoint->port, call->path);
+		snprintf(url, n_url, endpoint->host_is_ipv6 ? "%s://[%s]:%d%s" : "%s://%s:%d%s",
+				 call->tls != NULL ? "https" : "http", endpoint->host, endpoint->port, call->path);
 	code = curl_easy_setopt(easy, CURLOPT_URL, url);
 	free(url);
 	return code;
@@ -564,20 +623,21 @@ set_target(CURL *easy, const CmHttpCall *call)
 {
 	int64 connect_ms = call->connect_timeout_ms > 0 ? call->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 
-	if (!is_pool_name(call->pool) || !is_path(call->path))
+	if (!is_pool_name(call->pool) || !is_path(call->path) ||
+		(call->tls != NULL && call->endpoint->kind == CM_ENDPOINT_UNIX))
 		return CURLE_URL_MALFORMAT;
 	if (call->endpoint->kind == CM_ENDPOINT_UNIX)
-		SET_OPTION(easy, CURLOPT_UNIX_SOCKET_PATH, call->endpoint->path);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_UNIX_SOCKET_PATH, call->endpoint->path);
 	else
 	{
-		SET_OPTION(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-		SET_OPTION(easy, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
-		SET_OPTION(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_S);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_S);
 	}
-	SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(connect_ms, INT_MAX));
-	SET_OPTION(easy, CURLOPT_TIMEOUT_MS, (long) Max(Min(call->timeout_ms, INT_MAX), 0));
-	SET_OPTION(easy, CURLOPT_FRESH_CONNECT, (long) call->fresh);
-	SET_OPTION(easy, CURLOPT_FORBID_REUSE, (long) call->fresh);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(connect_ms, INT_MAX));
+	CM_HTTP_SET_OPTION(easy, CURLOPT_TIMEOUT_MS, (long) Max(Min(call->timeout_ms, INT_MAX), 0));
+	CM_HTTP_SET_OPTION(easy, CURLOPT_FRESH_CONNECT, (long) call->fresh);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_FORBID_REUSE, (long) call->fresh);
 	return set_url(easy, call);
 }
 
@@ -595,22 +655,23 @@ set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
 		return CURLE_BAD_FUNCTION_ARGUMENT;
 	if (call->body != NULL)
 	{
-		SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) call->n_body);
-		SET_OPTION(easy, CURLOPT_COPYPOSTFIELDS, call->body);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) call->n_body);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_COPYPOSTFIELDS, call->body);
 	}
 	else if (is_post)
 	{
-		SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) 0);
-		SET_OPTION(easy, CURLOPT_POSTFIELDS, "");
+		CM_HTTP_SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) 0);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_POSTFIELDS, "");
 	}
 	if (strcmp(call->method, "HEAD") == 0)
-		SET_OPTION(easy, CURLOPT_NOBODY, 1L);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_NOBODY, 1L);
 	else if (!is_post)
-		SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, call->method);
-	SET_OPTION(easy, CURLOPT_HTTPHEADER, call->body ? http->headers_json : http->headers_plain);
+		CM_HTTP_SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, call->method);
+	CM_HTTP_SET_OPTION(easy, CURLOPT_HTTPHEADER,
+					   call->body ? http->headers_json : http->headers_plain);
 	if (!call->is_stream)
-		SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE,
-				   (curl_off_t) Min(call->max_body_bytes, PG_INT64_MAX));
+		CM_HTTP_SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE,
+						   (curl_off_t) Min(call->max_body_bytes, PG_INT64_MAX));
 	return CURLE_OK;
 }
 
@@ -647,7 +708,7 @@ detach_easy(CmHttpRequest *request)
 	if (easy == NULL)
 		return;
 	request->easy = NULL;
-	curl_multi_remove_handle(request->http->multi, easy);
+	curl_multi_remove_handle(request->pool->multi, easy);
 	return_easy(request->http, easy, request->outcome == CM_HTTP_OK);
 }
 
@@ -712,7 +773,7 @@ classify_sent(const CmHttpRequest *request, CURLcode code, long os_errno)
 			/* That is also how it calls a header line without an end. */
 			return request->status == 0 ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
 		case CURLE_RECV_ERROR:
-			return os_errno == 0 ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
+			return os_errno == 0 && request->tls == NULL ? CM_HTTP_BAD_REPLY : CM_HTTP_CUT;
 		default:
 			return CM_HTTP_CUT;
 	}
@@ -726,6 +787,8 @@ describe_not_sent(CmHttpRequest *request, CURLcode code, long os_errno, char *te
 
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		strlcpy(reason, "timed out", sizeof(reason));
+	else if (request->is_not_loopback)
+		strlcpy(reason, "not an address of this machine", sizeof(reason));
 	else if (request->open_errno != 0)
 		strlcpy(reason, strerror(request->open_errno), sizeof(reason));
 	else if (os_errno != 0)
@@ -764,7 +827,10 @@ describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 				snprintf(text, n_text, "out of memory while reading the reply");
 			else
 				snprintf(text, n_text, "connection closed before the reply was complete%s%s",
-						 os_errno ? ": " : "", os_errno ? strerror((int) os_errno) : "");
+						 os_errno || request->tls ? ": " : "",
+						 os_errno		? strerror((int) os_errno)
+						 : request->tls ? describe_curl_code(request, code)
+										: "");
 			break;
 		case CM_HTTP_BAD_REPLY:
 			if (request->stop == STOP_HEADERS || code == CURLE_OUT_OF_MEMORY)
@@ -788,26 +854,70 @@ describe_end(CmHttpRequest *request, CURLcode code, long os_errno)
 	}
 }
 
+/* How far a connection came that was not there in time. */
+static CmHttpCause
+judge_timeout(const CmHttpRequest *request)
+{
+	curl_off_t looked_up = 0;
+
+	curl_easy_getinfo(request->easy, CURLINFO_NAMELOOKUP_TIME_T, &looked_up);
+	if (looked_up == 0)
+		return CM_CAUSE_NAME_SLOW;
+	return request->is_connected ? CM_CAUSE_HANDSHAKE_SLOW : CM_CAUSE_CONNECT_SLOW;
+}
+
+static CmHttpCause
+judge_cause(const CmHttpRequest *request, CURLcode code)
+{
+	if (request->outcome == CM_HTTP_NOT_SENT && code == CURLE_COULDNT_RESOLVE_HOST)
+		return CM_CAUSE_NAME;
+	if (request->outcome == CM_HTTP_NOT_SENT && code == CURLE_OPERATION_TIMEDOUT)
+		return judge_timeout(request);
+	if (request->outcome == CM_HTTP_NOT_SENT && code == CURLE_COULDNT_CONNECT)
+		return request->is_not_loopback ? CM_CAUSE_NOT_LOOPBACK : CM_CAUSE_CONNECT;
+	if (request->tls != NULL && code != CURLE_OK)
+		return cm_http_tls_cause(request->easy, code, request->curl_error);
+	return CM_CAUSE_OTHER;
+}
+
 /*
- * Notes how the transfer ended.  Whether anything was sent is asked of libcurl,
- * not guessed from the code: it counts every byte of a request's head that the
- * kernel took, over all connections it tried.
+ * Whether anything was sent is asked of libcurl, not guessed from the code: it
+ * counts every byte of a request's head that the kernel took, over all
+ * connections it tried.  Of TLS it knows only what OpenSSL took as a whole;
+ * there, anything may have been sent once the handshake is over.
  */
+static bool
+may_be_sent(const CmHttpRequest *request)
+{
+	long n_sent = 0;
+	curl_off_t shook_hands = 0;
+
+	if (request->easy == NULL)
+		return false;
+	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &n_sent);
+	if (request->tls != NULL)
+		curl_easy_getinfo(request->easy, CURLINFO_APPCONNECT_TIME_T, &shook_hands);
+	return n_sent > 0 || shook_hands > 0;
+}
+
+/* Notes how the transfer ended. */
 static void
 end_request(CmHttpRequest *request, CURLcode code)
 {
 	long os_errno = 0;
-	long n_sent = 0;
 
-	if (request->easy != NULL)
-		curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &n_sent);
 	if (request->easy != NULL &&
 		(code == CURLE_COULDNT_CONNECT || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR))
 		curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &os_errno);
-	if (n_sent > 0 || code == CURLE_OK)
+	request->os_errno = request->open_errno != 0 ? request->open_errno : (int) os_errno;
+	if (code == CURLE_OK || may_be_sent(request))
 		request->outcome = classify_sent(request, code, os_errno);
 	else
 		request->outcome = classify_unsent(code);
+	if (request->easy != NULL)
+		request->cause = judge_cause(request, code);
+	if (request->easy != NULL && request->wants_certificate)
+		request->peer_certificate = cm_http_tls_peer_certificate(request->easy);
 	describe_end(request, code, os_errno);
 	detach_easy(request);
 	request->is_over = true;
@@ -818,42 +928,43 @@ end_request(CmHttpRequest *request, CURLcode code)
 /* ---- the multi handle ---- */
 
 static bool
-open_multi(CmHttp *http)
+open_multi(Pool *pool)
 {
 	CURLM *multi = curl_multi_init();
 
 	if (multi == NULL)
 		return false;
 	curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
-	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, http);
+	curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_deadline);
-	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, http);
+	curl_multi_setopt(multi, CURLMOPT_TIMERDATA, pool);
 	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
 	curl_multi_setopt(multi, CURLMOPT_MAX_HOST_CONNECTIONS, 0L);
 	curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
-	http->multi = multi;
-	http->deadline_ms = -1;
+	pool->multi = multi;
+	pool->deadline_ms = -1;
 	return true;
 }
 
 /* After an error of the whole handle nothing in it can be trusted. */
 static void
-rebuild_multi(CmHttp *http, CURLMcode code)
+rebuild_multi(Pool *pool, CURLMcode code)
 {
 	dlist_iter iter;
 
-	dlist_foreach (iter, &http->requests)
+	dlist_foreach (iter, &pool->http->requests)
 	{
 		CmHttpRequest *request = dlist_container(CmHttpRequest, node, iter.cur);
 
-		if (request->easy == NULL)
+		if (request->easy == NULL || request->pool != pool)
 			continue;
 		strlcpy(request->curl_error, curl_multi_strerror(code), sizeof(request->curl_error));
 		end_request(request, CURLE_ABORTED_BY_CALLBACK);
 	}
-	curl_multi_cleanup(http->multi);
-	http->multi = NULL;
-	(void) open_multi(http);
+	curl_multi_cleanup(pool->multi);
+	pool->multi = NULL;
+	pool->deadline_ms = -1;
+	(void) open_multi(pool);
 }
 
 /*
@@ -861,25 +972,25 @@ rebuild_multi(CmHttp *http, CURLMcode code)
  * the server's signals: their handlers would run there.
  */
 static void
-act_on_socket(CmHttp *http, curl_socket_t fd, int mask)
+act_on_socket(Pool *pool, curl_socket_t fd, int mask)
 {
 	int n_running;
 	sigset_t all;
 	sigset_t before;
 	CURLMcode code;
 
-	if (http->multi == NULL)
+	if (pool->multi == NULL)
 		return;
-	if (http->has_resolver)
+	if (pool->http->has_resolver)
 	{
 		sigfillset(&all);
 		sigprocmask(SIG_SETMASK, &all, &before);
 	}
-	code = curl_multi_socket_action(http->multi, fd, mask, &n_running);
-	if (http->has_resolver)
+	code = curl_multi_socket_action(pool->multi, fd, mask, &n_running);
+	if (pool->http->has_resolver)
 		sigprocmask(SIG_SETMASK, &before, NULL);
 	if (code != CURLM_OK && code != CURLM_BAD_SOCKET)
-		rebuild_multi(http, code);
+		rebuild_multi(pool, code);
 }
 
 /* One ready socket, with the guard against spinning. */
@@ -887,6 +998,7 @@ static void
 move_socket(CmHttp *http, int fd, uint32 events)
 {
 	uint64 n_before = http->n_progress;
+	Pool *pool = http->watches[fd].pool;
 	int mask = 0;
 
 	if (events & EPOLLIN)
@@ -895,24 +1007,32 @@ move_socket(CmHttp *http, int fd, uint32 events)
 		mask |= CURL_CSELECT_OUT;
 	if (events & (EPOLLERR | EPOLLHUP))
 		mask |= CURL_CSELECT_ERR;
-	act_on_socket(http, fd, mask);
+	act_on_socket(pool, fd, mask);
 
 	if (http->n_progress != n_before)
 		http->watches[fd].n_idle_turns = 0;
 	else if (++http->watches[fd].n_idle_turns >= MAX_IDLE_TURNS)
 	{
-		act_on_socket(http, CURL_SOCKET_TIMEOUT, 0);
+		act_on_socket(pool, CURL_SOCKET_TIMEOUT, 0);
 		mute_socket(http, fd);
 	}
 }
 
 static void
-fire_timer(CmHttp *http)
+fire_timers(CmHttp *http)
 {
-	if (http->deadline_ms < 0 || http->deadline_ms > get_now_ms())
-		return;
-	http->deadline_ms = -1;
-	act_on_socket(http, CURL_SOCKET_TIMEOUT, 0);
+	int64 now_ms = get_now_ms();
+	dlist_iter iter;
+
+	dlist_foreach (iter, &http->pools)
+	{
+		Pool *pool = dlist_container(Pool, node, iter.cur);
+
+		if (pool->deadline_ms < 0 || pool->deadline_ms > now_ms)
+			continue;
+		pool->deadline_ms = -1;
+		act_on_socket(pool, CURL_SOCKET_TIMEOUT, 0);
+	}
 }
 
 /* True if there was anything to do. */
@@ -928,12 +1048,12 @@ move_sockets(CmHttp *http)
 }
 
 static void
-collect_ended(CmHttp *http)
+collect_ended(const Pool *pool)
 {
 	CURLMsg *message;
 	int n_left;
 
-	while (http->multi != NULL && (message = curl_multi_info_read(http->multi, &n_left)) != NULL)
+	while (pool->multi != NULL && (message = curl_multi_info_read(pool->multi, &n_left)) != NULL)
 	{
 		CmHttpRequest *request = NULL;
 		CURLcode code = message->data.result;
@@ -968,17 +1088,58 @@ call_user(CmHttpRequest *request)
 		request->on_bytes(request, request->arg);
 }
 
+/* Nothing may point to it, whatever libcurl has left watched. */
+static void
+forget_pool(CmHttp *http, const Pool *pool)
+{
+	for (int fd = 0; fd < http->n_watches; fd++)
+	{
+		if (http->watches[fd].pool != pool)
+			continue;
+		remove_watch(http, fd);
+		http->watches[fd].events = 0;
+		http->watches[fd].pool = NULL;
+	}
+}
+
+/*
+ * Not when the last request is over, for its user may begin the next one, which
+ * then finds the connection.
+ */
+static void
+free_idle_pools(CmHttp *http)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &http->pools)
+	{
+		Pool *pool = dlist_container(Pool, node, iter.cur);
+
+		if (pool->n_requests > 0)
+			continue;
+		if (pool->multi != NULL)
+			curl_multi_cleanup(pool->multi);
+		forget_pool(http, pool);
+		dlist_delete(&pool->node);
+		free(pool);
+	}
+}
+
 bool
 cm_http_drain(CmHttp *http)
 {
+	dlist_iter iter;
+
+	free_idle_pools(http);
 	unmute_sockets(http);
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
-		fire_timer(http);
+		fire_timers(http);
 		if (!move_sockets(http))
 			break;
 	}
-	collect_ended(http);
+	dlist_foreach (iter, &http->pools)
+		collect_ended(dlist_container(Pool, node, iter.cur));
 	for (int i = 0; i < MAX_CALLS && !dlist_is_empty(&http->ready); i++)
 		call_user(dlist_head_element(CmHttpRequest, ready_node, &http->ready));
 	return cm_http_timeout_ms(http) == 0;
@@ -988,11 +1149,20 @@ int64_t
 cm_http_timeout_ms(const CmHttp *http)
 {
 	int64 timeout_ms = -1;
+	int64 first_ms = -1;
+	dlist_iter iter;
 
 	if (!dlist_is_empty((dlist_head *) &http->ready))
 		return 0;
-	if (http->deadline_ms >= 0)
-		timeout_ms = Max(http->deadline_ms - get_now_ms(), 0);
+	dlist_foreach (iter, (dlist_head *) &http->pools)
+	{
+		int64 deadline_ms = dlist_container(Pool, node, iter.cur)->deadline_ms;
+
+		if (deadline_ms >= 0 && (first_ms < 0 || deadline_ms < first_ms))
+			first_ms = deadline_ms;
+	}
+	if (first_ms >= 0)
+		timeout_ms = Max(first_ms - get_now_ms(), 0);
 	if (http->n_muted > 0 && (timeout_ms < 0 || timeout_ms > MUTE_MS))
 		timeout_ms = MUTE_MS;
 	return timeout_ms;
@@ -1013,6 +1183,8 @@ set_options(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
 
 	if (code == CURLE_OK)
 		code = set_target(easy, call);
+	if (code == CURLE_OK && call->tls != NULL)
+		code = cm_http_tls_set_options(easy, call->tls, call->wants_certificate);
 	if (code == CURLE_OK)
 		code = set_message(easy, request->http, call);
 	return code;
@@ -1022,7 +1194,8 @@ static CURLcode
 hand_over(CmHttpRequest *request, const CmHttpCall *call)
 {
 	CmHttp *http = request->http;
-	CURL *easy = http->multi ? take_easy(http) : NULL;
+	CURLM *multi = request->pool->multi;
+	CURL *easy = multi != NULL ? take_easy(http) : NULL;
 	CURLcode code;
 	CURLMcode multi_code;
 
@@ -1031,7 +1204,7 @@ hand_over(CmHttpRequest *request, const CmHttpCall *call)
 	code = set_options(request, easy, call);
 	if (code == CURLE_OK)
 	{
-		multi_code = curl_multi_add_handle(http->multi, easy);
+		multi_code = curl_multi_add_handle(multi, easy);
 		if (multi_code == CURLM_OK)
 		{
 			request->easy = easy;
@@ -1063,6 +1236,12 @@ enter_pool(CmHttp *http, const char *name)
 	pool = calloc(1, offsetof(Pool, name) + strlen(name) + 1);
 	if (pool == NULL)
 		return NULL;
+	pool->http = http;
+	if (!open_multi(pool))
+	{
+		free(pool);
+		return NULL;
+	}
 	strcpy(pool->name, name);
 	pool->n_requests = 1;
 	dlist_push_tail(&http->pools, &pool->node);
@@ -1076,10 +1255,7 @@ leave_pool(CmHttpRequest *request)
 
 	if (!request->is_stream)
 		pool->n_bytes -= request->n_unread;
-	if (--pool->n_requests > 0)
-		return;
-	dlist_delete(&pool->node);
-	free(pool);
+	pool->n_requests--;
 }
 
 CmHttpRequest *
@@ -1096,6 +1272,10 @@ cm_http_start(CmHttp *http, const CmHttpCall *call)
 	request->http = http;
 	request->pool = pool;
 	request->endpoint = *call->endpoint;
+	request->fd = -1;
+	request->tls = cm_http_tls_share(call->tls);
+	request->only_loopback = call->only_loopback;
+	request->wants_certificate = call->wants_certificate;
 	request->is_stream = call->is_stream;
 	request->timeout_ms = call->timeout_ms;
 	request->max_body_bytes = call->max_body_bytes;
@@ -1119,8 +1299,10 @@ cm_http_cancel(CmHttpRequest *request)
 	dlist_delete(&request->node);
 	request->outcome = CM_HTTP_CUT; /* if still under way: handle not clean */
 	detach_easy(request);
+	cm_http_tls_release(request->tls);
 	drop_headers(request);
 	leave_pool(request);
+	free(request->peer_certificate);
 	free(request->body);
 	free(request);
 }
@@ -1148,6 +1330,30 @@ const char *
 cm_http_error(const CmHttpRequest *request)
 {
 	return request->error;
+}
+
+CmHttpCause
+cm_http_cause(const CmHttpRequest *request)
+{
+	return request->cause;
+}
+
+const char *
+cm_http_curl_words(const CmHttpRequest *request)
+{
+	return request->curl_error;
+}
+
+int
+cm_http_os_error(const CmHttpRequest *request)
+{
+	return request->os_errno;
+}
+
+const char *
+cm_http_peer_certificate(const CmHttpRequest *request)
+{
+	return request->peer_certificate;
 }
 
 const char *
@@ -1235,8 +1441,7 @@ free_http(void *arg)
 		cm_http_cancel(dlist_container(CmHttpRequest, node, iter.cur));
 	while (http->n_idle_easy > 0)
 		curl_easy_cleanup(http->idle_easy[--http->n_idle_easy]);
-	if (http->multi != NULL)
-		curl_multi_cleanup(http->multi);
+	free_idle_pools(http);
 	curl_slist_free_all(http->headers_plain);
 	curl_slist_free_all(http->headers_json);
 	if (http->epoll_fd >= 0)
@@ -1269,11 +1474,13 @@ init_curl(void)
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize libcurl")));
 	version = curl_version_info(CURLVERSION_NOW);
-	if (version->version_num < MIN_CURL_VERSION || !(version->features & CURL_VERSION_UNIX_SOCKETS))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("libcurl %s cannot be used", version->version),
-				 errdetail("Version 7.85 or newer with support for unix sockets is needed.")));
+	if (version->version_num < MIN_CURL_VERSION ||
+		!(version->features & CURL_VERSION_UNIX_SOCKETS) || !(version->features & CURL_VERSION_SSL))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("libcurl %s cannot be used", version->version),
+			 errdetail("Version 7.87 or newer with support for unix sockets and TLS is needed.")));
 	is_initialized = true;
 }
 
@@ -1285,7 +1492,6 @@ cm_http_new(MemoryContext context)
 	init_curl();
 	http = MemoryContextAllocZero(context, sizeof(CmHttp));
 	http->epoll_fd = -1;
-	http->deadline_ms = -1;
 	dlist_init(&http->pools);
 	dlist_init(&http->requests);
 	dlist_init(&http->ready);
@@ -1299,7 +1505,7 @@ cm_http_new(MemoryContext context)
 	if (http->epoll_fd < 0)
 		ereport(ERROR,
 				(errcode_for_socket_access(), errmsg("could not create an epoll descriptor: %m")));
-	if (!open_multi(http) || !make_header_lists(http))
+	if (!make_header_lists(http))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	return http;
 }

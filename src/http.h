@@ -1,6 +1,7 @@
 /*
  * http.h
- *		HTTP/1.1 over unix sockets for an event loop; the only user of libcurl.
+ *		HTTP/1.1 over unix sockets, TCP and TLS for an event loop; the only user
+ *		of libcurl, with http_tls.
  *
  * Floor 2.  One CmHttp per process: it hides all its sockets and timers behind
  * one epoll descriptor, so that a caller waits with one WaitEventSet on
@@ -13,6 +14,10 @@
  * once.  Replies are bounded: a plain request fails with CM_HTTP_TOO_BIG
  * beyond max_body_bytes; a stream is paused while max_body_bytes are unread.
  * Plain requests of one pool that take more than 128 MB together fail likewise.
+ *
+ * Each pool has connections of its own, which are closed when it has no request
+ * any more and the next drain comes: no credentials and no dead connection of
+ * one host row are ever used for another.
  */
 #ifndef CM_HTTP_H
 #define CM_HTTP_H
@@ -23,6 +28,9 @@
 
 #include "endpoint.h"
 
+struct MemoryContextData;
+struct StringInfoData;
+
 typedef struct CmHttp CmHttp;
 typedef struct CmHttpRequest CmHttpRequest;
 
@@ -31,7 +39,9 @@ typedef enum CmHttpOutcome
 {
 	CM_HTTP_OK,		   /* a whole reply arrived, whatever its status */
 	CM_HTTP_NOT_SENT,  /* not a byte of it reached the engine, nor
-						* can it any more: safe to send again */
+						* can it any more: safe to send again.  So
+						* ends all that fails before a connection,
+						* or its TLS, is there */
 	CM_HTTP_TIMED_OUT, /* sent, perhaps acted on, no whole reply */
 	CM_HTTP_CUT,	   /* likewise, the connection ended early */
 	CM_HTTP_BAD_REPLY, /* likewise, what came is not HTTP */
@@ -40,11 +50,59 @@ typedef enum CmHttpOutcome
 						* not well formed): nothing was sent */
 } CmHttpOutcome;
 
+/*
+ * Why it ended so, as far as it can be told for sure; what is not told here is
+ * in cm_http_error().  Those of a connection that was not made come with
+ * NOT_SENT; CLIENT_REFUSED with CUT as well, for under TLS 1.3 an engine looks
+ * at our certificate only after the request is on its way.
+ */
+typedef enum CmHttpCause
+{
+	CM_CAUSE_OTHER,
+	CM_CAUSE_NAME,			 /* the host's name is not known */
+	CM_CAUSE_NAME_SLOW,		 /* nobody said in time */
+	CM_CAUSE_CONNECT,		 /* connect() failed: cm_http_os_error() */
+	CM_CAUSE_CONNECT_SLOW,	 /* nobody took the connection in time */
+	CM_CAUSE_NOT_LOOPBACK,	 /* only_loopback, and the address is another one */
+	CM_CAUSE_HANDSHAKE_SLOW, /* it connected, but no TLS came of it in time */
+	CM_CAUSE_NOT_TLS,		 /* what answers does not speak TLS */
+	CM_CAUSE_TLS_VERSION,	 /* nor a version of it that is allowed */
+	CM_CAUSE_OWN_CA,		 /* our CA certificates cannot be used */
+	CM_CAUSE_OWN_CERT,		 /* nor our certificate, or its key */
+	CM_CAUSE_CA,			 /* the engine's certificate is not of our CA, */
+	CM_CAUSE_EXPIRED,		 /* is not valid any more, */
+	CM_CAUSE_NOT_YET_VALID,	 /* or not yet, */
+	CM_CAUSE_WRONG_NAME,	 /* is for another host, */
+	CM_CAUSE_WRONG_PURPOSE,	 /* or not for servers */
+	CM_CAUSE_CLIENT_REFUSED	 /* it does not take our certificate, or misses it */
+} CmHttpCause;
+
+/*
+ * What is needed for TLS with one engine.  Shared by counting; the key is
+ * wiped with the last user.
+ */
+typedef struct CmHttpTls CmHttpTls;
+
+/*
+ * Texts are PEM and copied; NULL: the system's CAs, or no client certificate.
+ * cert and key come together.  Nothing is checked here.  NULL: out of memory.
+ */
+extern CmHttpTls *cm_http_tls_new(bool verify, const char *ca, const char *cert, const char *key);
+extern bool cm_http_tls_has_client_cert(const CmHttpTls *tls);
+/* PEM, or NULL. */
+extern const char *cm_http_tls_ca(const CmHttpTls *tls);
+extern const char *cm_http_tls_cert(const CmHttpTls *tls);
+extern bool cm_http_tls_equal(const CmHttpTls *a, const CmHttpTls *b);
+extern void cm_http_tls_release(CmHttpTls *tls); /* NULL: nothing */
+
 typedef struct CmHttpCall
 {
 	const CmEndpoint *endpoint; /* copied */
 	const char *pool;			/* a name of the connection pool, used as URL
-								 * host: [a-z0-9-]+, one per host row */
+								 * host of a unix socket: [a-z0-9-]+ */
+	CmHttpTls *tls;				/* NULL: plain HTTP; shared */
+	bool only_loopback;			/* never connect to another machine */
+	bool wants_certificate;		/* for cm_http_peer_certificate */
 	const char *method;			/* "GET", "POST", "DELETE" */
 	const char *path;			/* beginning with '/', escaped */
 	const char *body;			/* JSON, or NULL for none; copied */
@@ -116,6 +174,20 @@ extern const char *cm_http_body(const CmHttpRequest *request, size_t *n_bytes);
 
 /* One line for people: what failed, or "". */
 extern const char *cm_http_error(const CmHttpRequest *request);
+
+extern CmHttpCause cm_http_cause(const CmHttpRequest *request);
+
+/* libcurl's own words for what failed, printable ASCII, or "". */
+extern const char *cm_http_curl_words(const CmHttpRequest *request);
+
+/* The errno of CM_CAUSE_CONNECT. */
+extern int cm_http_os_error(const CmHttpRequest *request);
+
+/*
+ * The engine's own certificate as PEM; NULL: not asked for, none, or this
+ * request went over a connection that was there already.
+ */
+extern const char *cm_http_peer_certificate(const CmHttpRequest *request);
 
 /* A reply header's value (Api-Version, ...), or NULL.  Only the first 32
  * headers of up to 256 bytes are kept. */

@@ -2,14 +2,18 @@
  * sqlapi_engines.c
  *		A look at an engine while somebody waits.
  *
- * Floor 5.  These functions know no tables: they are given the connection
- * string, so that a host added in this very transaction can be asked.  They
- * wait in this backend, interruptibly; a cancelled one leaves nothing behind,
- * because its connection belongs to a memory context.
+ * Floor 5.  These functions are given the host's row, so that a host added in
+ * this very transaction can be asked; what is stored of its TLS they read
+ * themselves, for no key goes through SQL.  They wait in this backend,
+ * interruptibly; a cancelled one leaves nothing behind, because its connection
+ * and its key belong to a memory context.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "portability/instr_time.h"
@@ -24,6 +28,7 @@
 #include "engine.h"
 #include "sqlapi_util.h"
 #include "store.h"
+#include "transport.h"
 
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
 #define INFO_TIMEOUT_MS (10 * 1000)
@@ -32,55 +37,182 @@ PG_FUNCTION_INFO_V1(cm_hosts_probe_engine);
 PG_FUNCTION_INFO_V1(cm_hosts_read_info);
 PG_FUNCTION_INFO_V1(cm_hosts_list_engine);
 
-/* Throws only on a string that no row of cm_hosts can hold. */
+/* One engine that is asked, and why it did not answer. */
+typedef struct Probe
+{
+	MemoryContext context;
+	MemoryContextCallback on_reset;
+	const char *host;
+	CmEngine engine;
+	CmVersion version;
+	CmDiagnosis diagnosis;
+} Probe;
+
 static void
-open_engine(const char *connection_string, CmEngine *engine)
+close_transport(void *engine)
 {
-	char error[256];
-	char hint[512];
-
-	memset(engine, 0, sizeof(*engine));
-	if (!cm_endpoint_parse(connection_string, &engine->endpoint, error, sizeof(error), hint,
-						   sizeof(hint)))
-		ereport(ERROR, errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				errmsg("invalid connection_string: %s", error));
-	strlcpy(engine->pool, "probe", sizeof(engine->pool));
-	engine->http = cm_http_new(CurrentMemoryContext);
+	cm_transport_close(engine);
 }
 
-/* Also says what the engine may be spoken to in; false: *diagnosis tells why. */
-static bool
-ask_version(CmEngine *engine, int64 timeout_ms, CmVersion *version, CmDiagnosis *diagnosis)
+static const char *
+get_text(HeapTupleHeader row, const char *column)
 {
-	bool is_done = false;
-	CmFault fault = {0};
-	CmHttpRequest *request;
+	bool is_null;
+	Datum value = GetAttributeByName(row, column, &is_null);
+
+	return is_null ? NULL : TextDatumGetCString(value);
+}
+
+static bool
+get_bool(HeapTupleHeader row, const char *column)
+{
+	bool is_null;
+	Datum value = GetAttributeByName(row, column, &is_null);
+
+	return !is_null && DatumGetBool(value);
+}
+
+/* A column of the first row of SPI's, in the current context; NULL for NULL. */
+static char *
+get_stored_text(int column)
+{
+	bool is_null;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &is_null);
+
+	return is_null ? NULL : TextDatumGetCString(value);
+}
+
+/* SPI's memory goes with SPI_finish, so that the texts are made in ours. */
+static void
+copy_stored_tls(CmHostAddress *address)
+{
+	bool is_null;
+	Datum key = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &is_null);
+	bytea *sealed;
+
+	address->has_stored_tls = true;
+	address->ca = get_stored_text(1);
+	address->cert = get_stored_text(2);
+	if (is_null)
+		return;
+	sealed = DatumGetByteaPCopy(key);
+	address->key_sealed = VARDATA(sealed);
+	address->n_key_sealed = VARSIZE(sealed) - VARHDRSZ;
+}
+
+static void
+read_stored_tls(CmHostAddress *address)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid types[1] = {INT4OID};
+	Datum values[1] = {Int32GetDatum(address->host_id)};
+
+	SPI_connect();
+	SPI_execute_with_args(
+		"SELECT ca, cert, key_sealed FROM cm_internal.host_tls WHERE host_id = $1", 1, types,
+		values, NULL, true, 1);
+	MemoryContextSwitchTo(caller);
+	if (SPI_processed == 1)
+		copy_stored_tls(address);
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+read_address(HeapTupleHeader row, CmHostAddress *address)
+{
+	bool is_null;
+
+	memset(address, 0, sizeof(*address));
+	address->host_id = DatumGetInt32(GetAttributeByName(row, "id", &is_null));
+	address->connection_string = get_text(row, "connection_string");
+	address->tls_enabled = get_bool(row, "tls_enabled");
+	address->tls_verify = get_bool(row, "tls_verify");
+	address->tls_cert_path = get_text(row, "tls_cert_path");
+	read_stored_tls(address);
+}
+
+/*
+ * row: of cm_hosts.  The context lives in the current one, and is deleted by the
+ * caller, or with that.  false: the diagnosis says why the host cannot be asked.
+ */
+static bool
+open_probe(HeapTupleHeader row, Probe **probe)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	CmHostAddress address;
 	bool is_ok;
 
-	request = cm_engine_begin_version(engine, timeout_ms, cm_engine_note_done, &is_done);
-	cm_engine_wait(engine->http, &is_done);
-	is_ok = cm_engine_read_version(request, engine, version, &fault);
+	*probe = palloc0(sizeof(Probe));
+	(*probe)->context = context;
+	(*probe)->host = get_text(row, "name");
+	(*probe)->on_reset.func = close_transport;
+	(*probe)->on_reset.arg = &(*probe)->engine;
+	/* Before that of http, for the last comes first: requests use the key. */
+	MemoryContextRegisterResetCallback(context, &(*probe)->on_reset);
+	(*probe)->engine.http = cm_http_new(context);
+	strlcpy((*probe)->engine.pool, "probe", sizeof((*probe)->engine.pool));
+	read_address(row, &address);
+	is_ok = cm_transport_apply(&(*probe)->engine, &address, &(*probe)->diagnosis);
+	MemoryContextSwitchTo(caller);
+	return is_ok;
+}
+
+/* Makes sense of an answer. */
+typedef bool (*ReadAnswer)(CmHttpRequest *request, CmEngine *engine, void *answer, CmFault *fault);
+
+/* Waits for the answer to a request; false: the diagnosis tells why. */
+static bool
+await_answer(Probe *probe, CmHttpRequest *request, const bool *is_done, ReadAnswer read,
+			 void *answer)
+{
+	CmFault fault = {0};
+	bool is_ok;
+
+	cm_engine_wait(probe->engine.http, is_done);
+	is_ok = read(request, &probe->engine, answer, &fault);
 	if (!is_ok)
-		cm_diagnosis_make(&engine->endpoint, cm_http_outcome(request), &fault, diagnosis);
+		cm_diagnosis_make(&probe->engine, request, &fault, &probe->diagnosis);
 	cm_http_finish(request);
 	return is_ok;
 }
 
 static bool
-ask_info(CmEngine *engine, int64 timeout_ms, CmEngineInfo *info, CmDiagnosis *diagnosis)
+read_version(CmHttpRequest *request, CmEngine *engine, void *version, CmFault *fault)
+{
+	return cm_engine_read_version(request, engine, version, fault);
+}
+
+/* Also says what the engine may be spoken to in. */
+static bool
+ask_version(Probe *probe, int64 timeout_ms)
 {
 	bool is_done = false;
-	CmFault fault = {0};
-	CmHttpRequest *request;
-	bool is_ok;
+	CmHttpRequest *request =
+		cm_engine_begin_version(&probe->engine, timeout_ms, cm_engine_note_done, &is_done);
 
-	request = cm_engine_begin_info(engine, timeout_ms, cm_engine_note_done, &is_done);
-	cm_engine_wait(engine->http, &is_done);
-	is_ok = cm_engine_read_info(request, info, &fault);
-	if (!is_ok)
-		cm_diagnosis_make(&engine->endpoint, cm_http_outcome(request), &fault, diagnosis);
-	cm_http_finish(request);
-	return is_ok;
+	return await_answer(probe, request, &is_done, read_version, &probe->version);
+}
+
+pg_noreturn static void
+throw_diagnosis(const Probe *probe)
+{
+	ereport(ERROR, errcode(ERRCODE_IO_ERROR),
+			errmsg("host \"%s\": %s", probe->host, probe->diagnosis.error),
+			probe->diagnosis.hint[0] != '\0' ? errhint("%s", probe->diagnosis.hint) : 0);
+}
+
+/* Opens it and asks its version; throws where it does not answer. */
+static Probe *
+open_or_throw(HeapTupleHeader row)
+{
+	Probe *probe;
+
+	if (!open_probe(row, &probe) || !ask_version(probe, INFO_TIMEOUT_MS))
+		throw_diagnosis(probe);
+	return probe;
 }
 
 static int64
@@ -101,20 +233,13 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 	values[column] = nulls[column] ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
-/*
- * (connection_string, timeout) -> ok, latency_ms, engine_version, api_version,
- * error, hint.
- */
+/* (host, timeout) -> ok, latency_ms, engine_version, api_version, error, hint. */
 Datum
 cm_hosts_probe_engine(PG_FUNCTION_ARGS)
 {
-	const char *connection_string = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
 	int64 timeout_ms = get_timeout_ms(PG_GETARG_INTERVAL_P(1));
-	MemoryContext context;
-	MemoryContext caller;
-	CmEngine engine;
-	CmVersion version;
-	CmDiagnosis diagnosis = {{0}, {0}};
+	Probe *probe;
 	instr_time begin;
 	instr_time end;
 	bool is_ok;
@@ -125,70 +250,62 @@ cm_hosts_probe_engine(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(context);
-	open_engine(connection_string, &engine);
+	is_ok = open_probe(row, &probe);
 	INSTR_TIME_SET_CURRENT(begin);
-	is_ok = ask_version(&engine, timeout_ms, &version, &diagnosis);
+	is_ok = is_ok && ask_version(probe, timeout_ms);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, begin);
-	MemoryContextSwitchTo(caller);
 
 	values[0] = BoolGetDatum(is_ok);
 	values[1] = Float8GetDatum(INSTR_TIME_GET_MILLISEC(end));
 	nulls[1] = !is_ok;
-	set_text(values, nulls, 2, is_ok ? cm_store_text_from_utf8(version.engine_version) : NULL);
-	set_text(values, nulls, 3, is_ok ? psprintf("1.%d", engine.api_minor) : NULL);
-	set_text(values, nulls, 4, diagnosis.error);
-	set_text(values, nulls, 5, diagnosis.hint);
-	MemoryContextDelete(context);
+	set_text(values, nulls, 2,
+			 is_ok ? cm_store_text_from_utf8(probe->version.engine_version) : NULL);
+	set_text(values, nulls, 3, is_ok ? psprintf("1.%d", probe->engine.api_minor) : NULL);
+	set_text(values, nulls, 4, probe->diagnosis.error);
+	set_text(values, nulls, 5, probe->diagnosis.hint);
+	MemoryContextDelete(probe->context);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* (host, connection_string) -> the engine's answer to /info, as JSON text. */
+static bool
+read_info(CmHttpRequest *request, CmEngine *engine, void *info, CmFault *fault)
+{
+	return cm_engine_read_info(request, info, fault);
+}
+
+/* (host) -> the engine's answer to /info, as JSON text. */
 Datum
 cm_hosts_read_info(PG_FUNCTION_ARGS)
 {
-	const char *host = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	const char *connection_string = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	MemoryContext context;
-	MemoryContext caller;
-	CmEngine engine;
-	CmVersion version;
+	Probe *probe = open_or_throw(PG_GETARG_HEAPTUPLEHEADER(0));
+	bool is_done = false;
+	CmHttpRequest *request =
+		cm_engine_begin_info(&probe->engine, INFO_TIMEOUT_MS, cm_engine_note_done, &is_done);
 	CmEngineInfo info;
-	CmDiagnosis diagnosis = {{0}, {0}};
 	text *result;
 
-	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(context);
-	open_engine(connection_string, &engine);
-	if (!ask_version(&engine, INFO_TIMEOUT_MS, &version, &diagnosis) ||
-		!ask_info(&engine, INFO_TIMEOUT_MS, &info, &diagnosis))
-		ereport(ERROR, errcode(ERRCODE_IO_ERROR), errmsg("host \"%s\": %s", host, diagnosis.error),
-				diagnosis.hint[0] != '\0' ? errhint("%s", diagnosis.hint) : 0);
-	MemoryContextSwitchTo(caller);
+	if (!await_answer(probe, request, &is_done, read_info, &info))
+		throw_diagnosis(probe);
 	result = cstring_to_text(cm_store_text_from_utf8(pnstrdup(info.json, info.n_json)));
-	MemoryContextDelete(context);
+	MemoryContextDelete(probe->context);
 	PG_RETURN_TEXT_P(result);
 }
 
 /* --- what runs there --- */
 
-static bool
-ask_list(CmEngine *engine, CmShown **shown, int *n, CmDiagnosis *diagnosis)
+typedef struct ShownList
 {
-	bool is_done = false;
-	CmFault fault = {0};
-	CmHttpRequest *request;
-	bool is_ok;
+	CmShown *shown;
+	int n;
+} ShownList;
 
-	request = cm_engine_begin_list_all(engine, cm_engine_note_done, &is_done);
-	cm_engine_wait(engine->http, &is_done);
-	is_ok = cm_engine_read_list_all(request, shown, n, &fault);
-	if (!is_ok)
-		cm_diagnosis_make(&engine->endpoint, cm_http_outcome(request), &fault, diagnosis);
-	cm_http_finish(request);
-	return is_ok;
+static bool
+read_list(CmHttpRequest *request, CmEngine *engine, void *answer, CmFault *fault)
+{
+	ShownList *list = answer;
+
+	return cm_engine_read_list_all(request, &list->shown, &list->n, fault);
 }
 
 static TimestampTz
@@ -220,31 +337,23 @@ put_shown(ReturnSetInfo *result, const CmShown *shown)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-/* (host, connection_string) -> containers of jobs; see sql/40-hosts.sql. */
+/* (host) -> containers of jobs; see sql/40-hosts.sql. */
 Datum
 cm_hosts_list_engine(PG_FUNCTION_ARGS)
 {
-	const char *host = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	const char *connection_string = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	MemoryContext context;
-	MemoryContext caller;
-	CmEngine engine;
-	CmVersion version;
-	CmDiagnosis diagnosis = {{0}, {0}};
-	CmShown *shown;
-	int n;
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	Probe *probe;
+	bool is_done = false;
+	CmHttpRequest *request;
+	ShownList list;
 
 	InitMaterializedSRF(fcinfo, 0);
-	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(context);
-	open_engine(connection_string, &engine);
-	if (!ask_version(&engine, INFO_TIMEOUT_MS, &version, &diagnosis) ||
-		!ask_list(&engine, &shown, &n, &diagnosis))
-		ereport(ERROR, errcode(ERRCODE_IO_ERROR), errmsg("host \"%s\": %s", host, diagnosis.error),
-				diagnosis.hint[0] != '\0' ? errhint("%s", diagnosis.hint) : 0);
-	for (int i = 0; i < n; i++)
-		put_shown((ReturnSetInfo *) fcinfo->resultinfo, &shown[i]);
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
+	probe = open_or_throw(row);
+	request = cm_engine_begin_list_all(&probe->engine, cm_engine_note_done, &is_done);
+	if (!await_answer(probe, request, &is_done, read_list, &list))
+		throw_diagnosis(probe);
+	for (int i = 0; i < list.n; i++)
+		put_shown((ReturnSetInfo *) fcinfo->resultinfo, &list.shown[i]);
+	MemoryContextDelete(probe->context);
 	return (Datum) 0;
 }

@@ -24,6 +24,7 @@
 #include "chars.h"
 #include "compat.h"
 #include "endpoint.h"
+#include "guc.h"
 #include "mock_config.h"
 #include "policy.h"
 #include "shmem.h"
@@ -134,7 +135,7 @@ check_name(HostRow *row)
 			"Use a short name such as local or build-1; the address goes into connection_string.");
 }
 
-/* tls_enabled and tls_verify follow the kind of endpoint where unsaid. */
+/* tls_enabled follows the kind of endpoint where unsaid, tls_verify follows that. */
 static void
 check_tls(HostRow *row, const CmEndpoint *endpoint)
 {
@@ -146,7 +147,8 @@ check_tls(HostRow *row, const CmEndpoint *endpoint)
 	{
 		(void) get_column(row, columns[i], &is_null);
 		if (is_null)
-			set_column(row, columns[i], BoolGetDatum(!is_unix));
+			set_column(row, columns[i],
+					   BoolGetDatum(!is_unix && (i == 0 || get_bool(row, columns[0]))));
 		else if (is_unix && get_bool(row, columns[i]))
 			refuse("22023", columns[i],
 				   psprintf("%s cannot be true for host \"%s\"", columns[i], row->shown),
@@ -158,6 +160,58 @@ check_tls(HostRow *row, const CmEndpoint *endpoint)
 			   psprintf("tls_cert_path cannot be given for host \"%s\"", row->shown),
 			   "Unix sockets are guarded by file permissions; there is no TLS on them.",
 			   "Leave tls_cert_path out.");
+}
+
+/* The path is opened by the server, wherever that happens to have begun. */
+static void
+check_cert_path(const HostRow *row)
+{
+	const char *path = get_text(row, "tls_cert_path");
+
+	if (path == NULL)
+		return;
+	if (path[0] != '/' || strlen(path) >= MAXPGPATH - 16 || cm_chars_has_control(path))
+		refuse("22023", "tls_cert_path",
+			   psprintf("invalid tls_cert_path for host \"%s\"", row->shown),
+			   "It must be the absolute path of a directory.",
+			   "Name a directory of the database server with ca.pem, cert.pem and key.pem.");
+	if (!get_bool(row, "tls_enabled"))
+		refuse("22023", "tls_cert_path",
+			   psprintf("tls_cert_path cannot be given for host \"%s\" without TLS", row->shown),
+			   "tls_enabled is false.", "Leave one of them out.");
+}
+
+/* People take one of Docker's ports for the other. */
+static void
+note_odd_port(const HostRow *row, const CmEndpoint *endpoint)
+{
+	if (endpoint->port == 2375 && get_bool(row, "tls_enabled"))
+		ereport(NOTICE, (errmsg("host \"%s\": port 2375 is by custom without TLS", row->shown),
+						 errhint("Engines listen on 2376 with TLS.")));
+	if (endpoint->port == 2377)
+		ereport(NOTICE, (errmsg("host \"%s\": port 2377 is Swarm's own", row->shown),
+						 errhint("Engines listen on 2376 with TLS.")));
+}
+
+static void
+check_tcp(HostRow *row, const CmEndpoint *endpoint)
+{
+	bool is_plain = !get_bool(row, "tls_enabled");
+
+	if (is_plain && get_bool(row, "tls_verify"))
+		refuse("22023", "tls_verify",
+			   psprintf("tls_verify cannot be true for host \"%s\" without TLS", row->shown),
+			   "tls_enabled is false, so that there is no certificate to verify.",
+			   "Set tls_verify => false, too, or leave it out.");
+	check_cert_path(row);
+	/* What a name leads to is looked at when it is connected to. */
+	if (is_plain && !cm_guc_allow_plain_tcp && !cm_endpoint_is_loopback(endpoint))
+		refuse("42501", "tls_enabled",
+			   psprintf("host \"%s\" cannot be used without TLS", row->shown),
+			   "It is on another machine, and whoever reaches an engine without TLS is root there.",
+			   "Leave tls_enabled out, or let the server's administrator set "
+			   "container_manager.allow_plain_tcp.");
+	note_odd_port(row, endpoint);
 }
 
 static void
@@ -177,13 +231,11 @@ check_endpoint(HostRow *row)
 			   psprintf("invalid connection_string for host \"%s\": %s", row->shown, error),
 			   "A connection string is unix:///path of a socket or tcp://host:port.",
 			   hint[0] != '\0' ? hint : "Write unix:///var/run/docker.sock, for instance.");
-	if (endpoint.kind == CM_ENDPOINT_TCP)
-		refuse("0A000", "connection_string",
-			   psprintf("host \"%s\": tcp hosts are not available in this version", row->shown),
-			   "Only engines on the machine of the database server can be used.",
-			   "Use a unix socket, such as unix:///var/run/docker.sock.");
-	set_column(row, "host_type", CStringGetTextDatum("unix"));
+	set_column(row, "host_type",
+			   CStringGetTextDatum(endpoint.kind == CM_ENDPOINT_TCP ? "tcp" : "unix"));
 	check_tls(row, &endpoint);
+	if (endpoint.kind == CM_ENDPOINT_TCP)
+		check_tcp(row, &endpoint);
 }
 
 static void

@@ -65,6 +65,8 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
+	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
+	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
 };
 
@@ -558,14 +560,40 @@ cm_store_row_blockers(int64 job_id, int *pids, int max_pids)
 
 /* --- hosts --- */
 
+static void
+load_address(uint64 row, CmHostAddress *address)
+{
+	bool is_null;
+	Datum key;
+	bytea *sealed;
+
+	address->host_id = cm_sql_int32(row, 1, 0);
+	address->connection_string = cm_sql_text(row, 3);
+	address->tls_enabled = cm_sql_bool(row, 8);
+	address->tls_verify = cm_sql_bool(row, 9);
+	address->tls_cert_path = cm_sql_text(row, 10);
+	address->has_stored_tls = cm_sql_bool(row, 11);
+	address->ca = cm_sql_text(row, 12);
+	address->cert = cm_sql_text(row, 13);
+	key = cm_sql_datum(row, 14, &is_null);
+	if (is_null)
+		return;
+	sealed = DatumGetByteaPCopy(key);
+	address->key_sealed = VARDATA(sealed);
+	address->n_key_sealed = VARSIZE(sealed) - VARHDRSZ;
+}
+
 CmHostRow *
 cm_store_load_hosts(int *n)
 {
 	static CmSql load = {
 		"SELECT h.id, h.name, h.connection_string, h.is_active AND d.host_name IS NULL,"
-		" h.max_concurrent_jobs, h.weight, h.auto_pull_images, h.executor_type, h.executor_config::text"
+		" h.max_concurrent_jobs, h.weight, h.auto_pull_images,"
+		" h.tls_enabled, h.tls_verify, h.tls_cert_path, t.host_id IS NOT NULL, t.ca, t.cert,"
+		" t.key_sealed, h.executor_type, h.executor_config::text"
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
+		" LEFT JOIN cm_internal.host_tls t ON t.host_id = h.id"
 		" ORDER BY h.id",
 		0,
 		{0},
@@ -579,13 +607,13 @@ cm_store_load_hosts(int *n)
 	{
 		hosts[i].id = cm_sql_int32(i, 1, 0);
 		hosts[i].name = cm_sql_text(i, 2);
-		hosts[i].connection_string = cm_sql_text(i, 3);
+		load_address(i, &hosts[i].address);
 		hosts[i].is_active = cm_sql_bool(i, 4);
 		hosts[i].slots = cm_sql_int32(i, 5, 0);
 		hosts[i].weight = cm_sql_int32(i, 6, 1);
 		hosts[i].auto_pull_images = cm_sql_bool(i, 7);
-		hosts[i].executor_type = cm_sql_text(i, 8);
-		hosts[i].executor_config = cm_sql_text(i, 9);
+		hosts[i].executor_type = cm_sql_text(i, 15);
+		hosts[i].executor_config = cm_sql_text(i, 16);
 	}
 	return hosts;
 }
@@ -626,6 +654,32 @@ cm_store_save_host_state(const CmHostState *state)
 	return cm_sql_run(&save, values, nulls) == 1;
 }
 
+void
+cm_store_save_host_certificates(const CmHostCertificates *certificates)
+{
+	static CmSql save = {
+		"WITH seen AS (SELECT * FROM (VALUES ('ca.pem', $2), ('cert.pem', $3), ('presented', $4))"
+		"   v (source, cert) WHERE cert IS NOT NULL),"
+		" gone AS (DELETE FROM cm_internal.host_certificates c WHERE c.host_id = $1"
+		"   AND c.source NOT IN (SELECT source FROM seen))"
+		" INSERT INTO cm_internal.host_certificates AS c (host_id, source, cert)"
+		" SELECT $1, source, cert FROM seen"
+		" ON CONFLICT (host_id, source) DO UPDATE"
+		"   SET cert = excluded.cert, seen_at = clock_timestamp() WHERE c.cert <> excluded.cert",
+		4,
+		{INT4OID, TEXTOID, TEXTOID, TEXTOID},
+		NULL,
+		0};
+	char nulls[5] = "    ";
+	Datum values[4];
+
+	values[0] = Int32GetDatum(certificates->host_id);
+	values[1] = make_text(certificates->ca, &nulls[1]);
+	values[2] = make_text(certificates->cert, &nulls[2]);
+	values[3] = make_text(certificates->presented, &nulls[3]);
+	cm_sql_run(&save, values, nulls);
+}
+
 /* --- is there work? --- */
 
 void
@@ -633,7 +687,8 @@ cm_store_poll(CmPoll *poll)
 {
 	static CmSql look = {
 		"SELECT (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
-		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains),"
+		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
+		" + 1000033 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_tls),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_due),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"

@@ -82,7 +82,7 @@ typedef struct CmHostRow
 {
 	int id;
 	const char *name;
-	const char *connection_string;
+	CmHostAddress address;
 	bool is_active; /* and not drained */
 	int slots;
 	int weight;
@@ -107,6 +107,19 @@ typedef struct CmHostState
 
 /* False: not now, for somebody holds a lock on the host's row. */
 extern bool cm_store_save_host_state(const CmHostState *state);
+
+/* What is in use besides what is stored: of files, and shown by the engine.  PEM,
+ * ASCII; NULL: none. */
+typedef struct CmHostCertificates
+{
+	int host_id;
+	const char *ca;
+	const char *cert;
+	const char *presented;
+} CmHostCertificates;
+
+/* After the host's state was saved, in the same transaction. */
+extern void cm_store_save_host_certificates(const CmHostCertificates *certificates);
 
 /* --- taking work --- */
 

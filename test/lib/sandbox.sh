@@ -124,6 +124,10 @@ sandbox_cover_install_dirs()
 sandbox_enter()
 {
     ip link set lo up
+    # Names are looked up at 127.0.0.1, where a script may answer, or not.
+    sysctl --quiet --write net.ipv4.ip_unprivileged_port_start=0
+    echo 'nameserver 127.0.0.1' > "$CM_SANDBOX/resolv.conf"
+    mount --bind "$CM_SANDBOX/resolv.conf" "$(realpath /etc/resolv.conf)"
     mount -t tmpfs -o mode=1777 tmpfs /dev/shm
     # The machine's own engine and its registry log-ins have no part in a test.
     unset DOCKER_HOST DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH

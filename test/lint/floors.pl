@@ -8,8 +8,8 @@ use warnings;
 # What only some files may include or use, so that a library or a burden has one
 # place.  Patterns of file names without ending.
 my @only_in = (
-	[ qr{^\s*#\s*include\s*<curl/},             'curl',            qw(http) ],
-	[ qr{^\s*#\s*include\s*<openssl/},          'OpenSSL',         qw(crypto) ],
+	[ qr{^\s*#\s*include\s*<curl/},             'curl',            qw(http http_tls) ],
+	[ qr{^\s*#\s*include\s*<openssl/},          'OpenSSL',         qw(crypto*) ],
 	[ qr{^\s*#\s*include\s*"executor/spi\.h"},  'SPI',             qw(store* logread sqlapi*) ],
 	[ qr{\bPG_VERSION_NUM\b},                   'PG_VERSION_NUM',  qw(compat) ],
 	[ qr{^\s*#\s*include\s*"common/jsonapi\.h"}, 'the JSON parser', qw(docker_json) ]);

@@ -77,6 +77,18 @@ CALL add($$'a', 'tcp://::1:2376'$$);
 CALL add($$'a', 'tcp://127.1:2376'$$);
 CALL add($$'a', 'tcp://localhost:2376'$$);
 CALL add($$'a', 'tcp://[::1]:2376', tls_cert_path => '/certs'$$);
+CALL add($$'a', 'tcp://docker1:2375'$$);
+CALL add($$'a', 'tcp://docker1:2377', tls_verify => false$$);
+CALL add($$'a', 'tcp://127.0.0.2:2375', tls_enabled => false$$);
+CALL add($$'a', 'tcp://[::1]:2375', tls_enabled => false, tls_verify => false$$);
+CALL add($$'a', 'tcp://localhost:2375', tls_enabled => false, tls_verify => true$$);
+CALL add($$'a', 'tcp://localhost:2375', tls_enabled => false, tls_cert_path => '/certs'$$);
+CALL add($$'a', 'tcp://docker1:2375', tls_enabled => false$$);
+CALL add($$'a', 'tcp://192.0.2.1:2375', tls_enabled => false$$);
+CALL add($$'a', 'tcp://[2001:db8::1]:2375', tls_enabled => false$$);
+CALL add($$'a', 'tcp://docker1:2376', tls_cert_path => 'certs'$$);
+CALL add($$'a', 'tcp://docker1:2376', tls_cert_path => ''$$);
+CALL add($$'a', 'tcp://docker1:2376', tls_cert_path => E'/certs\n'$$);
 
 -- TLS
 CALL add_with($$tls_enabled => true$$);

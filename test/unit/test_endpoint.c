@@ -283,6 +283,52 @@ test_small_buffers(void)
 	ok(!cm_endpoint_parse("docker1", &endpoint, NULL, 0, NULL, 0), "no buffers");
 }
 
+static bool
+read_one(const char *text, CmEndpoint *endpoint)
+{
+	char error[128];
+	char hint[256];
+
+	return parse(text, endpoint, error, hint);
+}
+
+static void
+test_loopback(void)
+{
+	static const char *const here[] = {"unix:///s", "tcp://localhost:1", "tcp://127.0.0.1:1",
+									   "tcp://127.255.255.254:1", "tcp://[::1]:1"};
+	static const char *const elsewhere[] = {"tcp://docker1:1",	 "tcp://localhost.example:1",
+											"tcp://128.0.0.1:1", "tcp://0.0.0.0:1",
+											"tcp://[::]:1",		 "tcp://[::2]:1"};
+	CmEndpoint endpoint;
+
+	for (size_t i = 0; i < lengthof(here); i++)
+		ok(read_one(here[i], &endpoint) && cm_endpoint_is_loopback(&endpoint), "%s is here",
+		   here[i]);
+	for (size_t i = 0; i < lengthof(elsewhere); i++)
+		ok(read_one(elsewhere[i], &endpoint) && !cm_endpoint_is_loopback(&endpoint), "%s is not",
+		   elsewhere[i]);
+}
+
+static void
+test_shown(void)
+{
+	CmEndpoint endpoint;
+	char shown[300];
+
+	read_one("tcp://[::1]:2376", &endpoint);
+	cm_endpoint_show(&endpoint, shown, sizeof(shown));
+	is_str(shown, "[::1]:2376", "IPv6 is shown in brackets");
+	read_one("tcp://docker1:2376", &endpoint);
+	cm_endpoint_show(&endpoint, shown, sizeof(shown));
+	is_str(shown, "docker1:2376", "a name");
+	read_one("unix:///run/docker.sock", &endpoint);
+	cm_endpoint_show(&endpoint, shown, sizeof(shown));
+	is_str(shown, "/run/docker.sock", "a path");
+	cm_endpoint_show(&endpoint, shown, 5);
+	is_str(shown, "/run", "cut to what fits");
+}
+
 int
 main(void)
 {
@@ -293,5 +339,7 @@ main(void)
 	test_refusals();
 	test_bytes();
 	test_small_buffers();
+	test_loopback();
+	test_shown();
 	return tap_done();
 }
