@@ -26,7 +26,7 @@ Controls (JSON in, JSON out)
     GET    /state         counters and orders, see State.report
     POST   /set           {"api_version", "min_api_version", "images": [..] or
                           null for any, "pull_ms", "engine_version", "cpus",
-                          "memory"}
+                          "memory", "info": members that /info gives instead}
     POST   /fault         {"method": regex, "path": regex, "times": n, "skip": n,
                           "effect": true to carry the request out first, and one
                           of the faults below}; gives {"id"}
@@ -841,6 +841,7 @@ class Api:
                 "LiveRestoreEnabled": False,
                 "SecurityOptions": ["name=seccomp,profile=default"],
                 "Warnings": None,
+                **settings["info"],
             },
         )
 
