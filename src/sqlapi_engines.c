@@ -10,9 +10,11 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "portability/instr_time.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -27,14 +29,15 @@
 
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
 #define INFO_TIMEOUT_MS (10 * 1000)
+#define MAX_PROBES_AT_ONCE 100 /* each is an open file */
 
-PG_FUNCTION_INFO_V1(cm_hosts_probe_engine);
+PG_FUNCTION_INFO_V1(cm_hosts_probe_engines);
 PG_FUNCTION_INFO_V1(cm_hosts_read_info);
 PG_FUNCTION_INFO_V1(cm_hosts_list_engine);
 
 /* Throws only on a string that no row of cm_hosts can hold. */
 static void
-open_engine(const char *connection_string, CmEngine *engine)
+open_engine(const char *connection_string, CmHttp *http, int number, CmEngine *engine)
 {
 	char error[256];
 	char hint[512];
@@ -44,8 +47,8 @@ open_engine(const char *connection_string, CmEngine *engine)
 						   sizeof(hint)))
 		ereport(ERROR, errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 				errmsg("invalid connection_string: %s", error));
-	strlcpy(engine->pool, "probe", sizeof(engine->pool));
-	engine->http = cm_http_new(CurrentMemoryContext);
+	snprintf(engine->pool, sizeof(engine->pool), "probe%d", number);
+	engine->http = http;
 }
 
 /* Also says what the engine may be spoken to in; false: *diagnosis tells why. */
@@ -76,7 +79,7 @@ ask_info(CmEngine *engine, int64 timeout_ms, CmEngineInfo *info, CmDiagnosis *di
 
 	request = cm_engine_begin_info(engine, timeout_ms, cm_engine_note_done, &is_done);
 	cm_engine_wait(engine->http, &is_done);
-	is_ok = cm_engine_read_info(request, info, &fault);
+	is_ok = cm_engine_read_info(request, engine, info, &fault);
 	if (!is_ok)
 		cm_diagnosis_make(&engine->endpoint, cm_http_outcome(request), &fault, diagnosis);
 	cm_http_finish(request);
@@ -101,49 +104,126 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 	values[column] = nulls[column] ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
+/* --- whether they answer --- */
+
+/* One of several engines that are asked at the same time. */
+typedef struct Probe
+{
+	struct Probes *all;
+	CmEngine engine;
+	instr_time begin;
+	double latency_ms;
+	bool is_ok;
+	CmVersion version;
+	CmDiagnosis diagnosis;
+} Probe;
+
+typedef struct Probes
+{
+	Probe *probes;
+	int n;
+	int n_begun;
+	int n_ended;
+	int64 timeout_ms;
+	bool are_done;
+} Probes;
+
+static void begin_next_probe(Probes *all);
+
+static void
+note_probe(CmHttpRequest *request, void *arg)
+{
+	Probe *probe = arg;
+	Probes *all = probe->all;
+	CmFault fault = {0};
+	instr_time end;
+
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, probe->begin);
+	probe->latency_ms = INSTR_TIME_GET_MILLISEC(end);
+	probe->is_ok = cm_engine_read_version(request, &probe->engine, &probe->version, &fault);
+	if (!probe->is_ok)
+		cm_diagnosis_make(&probe->engine.endpoint, cm_http_outcome(request), &fault,
+						  &probe->diagnosis);
+	cm_http_finish(request);
+	all->are_done = ++all->n_ended == all->n;
+	begin_next_probe(all);
+}
+
+static void
+begin_next_probe(Probes *all)
+{
+	Probe *probe;
+
+	if (all->n_begun == all->n)
+		return;
+	probe = &all->probes[all->n_begun++];
+	INSTR_TIME_SET_CURRENT(probe->begin);
+	cm_engine_begin_version(&probe->engine, all->timeout_ms, note_probe, probe);
+}
+
+/* In one loop, so that those that hang cost the time of one. */
+static void
+run_probes(Probes *all, ArrayType *connection_strings)
+{
+	CmHttp *http = cm_http_new(CurrentMemoryContext);
+	Datum *strings;
+
+	deconstruct_array(connection_strings, TEXTOID, -1, false, TYPALIGN_INT, &strings, NULL,
+					  &all->n);
+	all->probes = palloc0(sizeof(Probe) * Max(all->n, 1));
+	for (int i = 0; i < all->n; i++)
+	{
+		all->probes[i].all = all;
+		open_engine(TextDatumGetCString(strings[i]), http, i, &all->probes[i].engine);
+	}
+	all->are_done = all->n == 0;
+	for (int i = 0; i < MAX_PROBES_AT_ONCE; i++)
+		begin_next_probe(all);
+	cm_engine_wait(http, &all->are_done);
+}
+
+static void
+put_probe(ReturnSetInfo *result, int n, const Probe *probe)
+{
+	Datum values[7];
+	bool nulls[7] = {0};
+
+	values[0] = Int32GetDatum(n);
+	values[1] = BoolGetDatum(probe->is_ok);
+	values[2] = Float8GetDatum(probe->latency_ms);
+	nulls[2] = !probe->is_ok;
+	set_text(values, nulls, 3,
+			 probe->is_ok ? cm_store_text_from_utf8(probe->version.engine_version) : NULL);
+	set_text(values, nulls, 4, probe->is_ok ? psprintf("1.%d", probe->engine.api_minor) : NULL);
+	set_text(values, nulls, 5, probe->diagnosis.error);
+	set_text(values, nulls, 6, probe->diagnosis.hint);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
 /*
- * (connection_string, timeout) -> ok, latency_ms, engine_version, api_version,
- * error, hint.
+ * (connection_strings, timeout) -> n, ok, latency_ms, engine_version, api_version,
+ * error, hint; n counts from 1.
  */
 Datum
-cm_hosts_probe_engine(PG_FUNCTION_ARGS)
+cm_hosts_probe_engines(PG_FUNCTION_ARGS)
 {
-	const char *connection_string = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	int64 timeout_ms = get_timeout_ms(PG_GETARG_INTERVAL_P(1));
+	Probes all = {.timeout_ms = get_timeout_ms(PG_GETARG_INTERVAL_P(1))};
 	MemoryContext context;
 	MemoryContext caller;
-	CmEngine engine;
-	CmVersion version;
-	CmDiagnosis diagnosis = {{0}, {0}};
-	instr_time begin;
-	instr_time end;
-	bool is_ok;
-	TupleDesc desc;
-	Datum values[6];
-	bool nulls[6] = {0};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
+	InitMaterializedSRF(fcinfo, 0);
 	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(context);
-	open_engine(connection_string, &engine);
-	INSTR_TIME_SET_CURRENT(begin);
-	is_ok = ask_version(&engine, timeout_ms, &version, &diagnosis);
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, begin);
+	run_probes(&all, PG_GETARG_ARRAYTYPE_P(0));
+	for (int i = 0; i < all.n; i++)
+		put_probe((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &all.probes[i]);
 	MemoryContextSwitchTo(caller);
-
-	values[0] = BoolGetDatum(is_ok);
-	values[1] = Float8GetDatum(INSTR_TIME_GET_MILLISEC(end));
-	nulls[1] = !is_ok;
-	set_text(values, nulls, 2, is_ok ? cm_store_text_from_utf8(version.engine_version) : NULL);
-	set_text(values, nulls, 3, is_ok ? psprintf("1.%d", engine.api_minor) : NULL);
-	set_text(values, nulls, 4, diagnosis.error);
-	set_text(values, nulls, 5, diagnosis.hint);
 	MemoryContextDelete(context);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	return (Datum) 0;
 }
+
+/* --- what they tell of themselves --- */
 
 /* (host, connection_string) -> the engine's answer to /info, as JSON text. */
 Datum
@@ -161,7 +241,7 @@ cm_hosts_read_info(PG_FUNCTION_ARGS)
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(context);
-	open_engine(connection_string, &engine);
+	open_engine(connection_string, cm_http_new(CurrentMemoryContext), 0, &engine);
 	if (!ask_version(&engine, INFO_TIMEOUT_MS, &version, &diagnosis) ||
 		!ask_info(&engine, INFO_TIMEOUT_MS, &info, &diagnosis))
 		ereport(ERROR, errcode(ERRCODE_IO_ERROR), errmsg("host \"%s\": %s", host, diagnosis.error),
@@ -237,7 +317,7 @@ cm_hosts_list_engine(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	context = AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(context);
-	open_engine(connection_string, &engine);
+	open_engine(connection_string, cm_http_new(CurrentMemoryContext), 0, &engine);
 	if (!ask_version(&engine, INFO_TIMEOUT_MS, &version, &diagnosis) ||
 		!ask_list(&engine, &shown, &n, &diagnosis))
 		ereport(ERROR, errcode(ERRCODE_IO_ERROR), errmsg("host \"%s\": %s", host, diagnosis.error),
