@@ -472,7 +472,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION cm_accept_engine(text) IS
-    'Accepts that another engine answers for a host than its jobs are on. What ran there fails as infrastructure. False: it is the same.';
+    'Accepts another engine in place of that with a host''s jobs. What ran there fails as infrastructure. False: it is the same.';
 
 CREATE FUNCTION cm_internal.probe_engines(
     connection_strings text[], timeout interval,
@@ -647,13 +647,12 @@ BEGIN
             DETAIL = 'Its executor_type is mock: there is nothing that the docker command could talk to.';
     END IF;
     RETURN NEXT 'export DOCKER_HOST=' || cm_internal.shell_quote(host.connection_string);
-    RETURN NEXT 'unset DOCKER_CONTEXT';
     IF NOT host.tls_enabled THEN
-        RETURN NEXT 'unset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH';
+        RETURN NEXT 'unset DOCKER_CONTEXT DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH';
         RETURN;
     END IF;
-    RETURN NEXT CASE WHEN host.tls_verify THEN 'export DOCKER_TLS_VERIFY=1'
-                     ELSE 'unset DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
+    RETURN NEXT CASE WHEN host.tls_verify THEN 'unset DOCKER_CONTEXT; export DOCKER_TLS_VERIFY=1'
+                     ELSE 'unset DOCKER_CONTEXT DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
     RETURN NEXT coalesce('export DOCKER_CERT_PATH=' || cm_internal.shell_quote(host.tls_cert_path),
                          'unset DOCKER_CERT_PATH');
 END

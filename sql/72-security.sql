@@ -130,11 +130,13 @@ RETURNS TABLE (host text, severity text, finding text, explanation text, advice 
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    names text[] := ARRAY(SELECT h.name FROM cm_internal.find_hosts(cm_host_security_report.name) h);
 BEGIN
     RETURN QUERY
     SELECT f.host, f.severity, f.finding, f.explanation, f.advice
     FROM cm_internal.host_findings f
-    WHERE f.host IN (SELECT h.name FROM cm_internal.find_hosts(cm_host_security_report.name) h)
+    WHERE f.host = ANY (names)
     ORDER BY f.host, array_position('{critical,warning,info,ok}', f.severity), f.finding;
 END
 $$;

@@ -240,6 +240,7 @@ class State:
             "pull_ms": 0,
             "cpus": 2,
             "memory": 4 << 30,
+            "info": {},
         }
         self.serial = 0
         self.faults = {}
