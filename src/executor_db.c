@@ -342,9 +342,10 @@ drain_silent(const CmExecHost *host)
 	const char *reason =
 		psprintf("unhealthy since %s: %s", timestamptz_to_str(host->away_since), host->error);
 
-	if (cm_store_drain_host(host->id, reason))
-		ereport(LOG,
-				(errmsg("container_manager: host \"%s\" is disabled: %s", host->name, reason)));
+	if (!cm_store_drain_host(host->id, reason))
+		return;
+	cm_ex.db_wanted = true; /* to load it as it is then */
+	ereport(LOG, (errmsg("container_manager: host \"%s\" is disabled: %s", host->name, reason)));
 }
 
 /* What changes hosts: disables those silent for too long, removes others by force. */

@@ -741,17 +741,32 @@ cm_store_remove_hosts(void)
 						   {0},
 						   NULL,
 						   0};
+	/* Who submits a job for it locks it, too: after this, all of those are seen. */
+	static CmSql lock = {
+		"SELECT FROM @extschema@.cm_hosts h WHERE EXISTS (SELECT FROM cm_internal.host_drains d"
+		" WHERE d.host_name = h.name AND d.removed_by IS NOT NULL) FOR UPDATE SKIP LOCKED",
+		0,
+		{0},
+		NULL,
+		0};
+	/* No trigger fires here: what is kept of them goes by hand. */
 	static CmSql remove = {
-		"DELETE FROM @extschema@.cm_hosts h WHERE h.id IN (SELECT g.id FROM @extschema@.cm_hosts g"
-		" JOIN cm_internal.host_drains d ON d.host_name = g.name WHERE d.removed_by IS NOT NULL"
-		" AND NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.host_id = g.id OR q.placement = g.id)"
-		" FOR UPDATE OF g SKIP LOCKED)",
+		"WITH gone AS (DELETE FROM @extschema@.cm_hosts h WHERE h.id IN (SELECT g.id"
+		" FROM @extschema@.cm_hosts g JOIN cm_internal.host_drains d ON d.host_name = g.name"
+		" WHERE d.removed_by IS NOT NULL AND NOT EXISTS (SELECT FROM cm_internal.queue q"
+		"  WHERE q.host_id = g.id OR q.placement = g.id) FOR UPDATE OF g SKIP LOCKED)"
+		" RETURNING h.id, h.name),"
+		" drains AS (DELETE FROM cm_internal.host_drains d USING gone WHERE d.host_name = gone.name),"
+		" states AS (DELETE FROM cm_internal.host_states s USING gone WHERE s.host_id = gone.id),"
+		" engines AS (DELETE FROM cm_internal.accepted_engines a USING gone WHERE a.host_id = gone.id)"
+		" SELECT FROM gone",
 		0,
 		{0},
 		NULL,
 		0};
 	int n = (int) cm_sql_run(&cancel, NULL, NULL);
 
+	cm_sql_run(&lock, NULL, NULL);
 	return n + (int) cm_sql_run(&remove, NULL, NULL);
 }
 
