@@ -771,6 +771,8 @@ cm_task_new(const CmTaken *taken, bool is_recovered)
 	task->s.has_id = taken->container_id[0] != '\0';
 	task->s.cancel_requested = taken->cancel_requested;
 	task->s.seen = is_recovered ? CM_SEEN_UNKNOWN : CM_SEEN_ABSENT;
+	/* What its row says is what the executor before us saw. */
+	task->detail_changed = is_recovered;
 	/* Whoever was here before may have sent a start; another server also one of a
 	 * container whose id has not come to us. */
 	task->s.start_unsure = is_recovered && taken->state == CM_LAUNCHING &&
