@@ -40,7 +40,7 @@ COMMENT ON COLUMN cm_hosts.max_concurrent_jobs IS 'Slots: how many jobs may be l
 COMMENT ON COLUMN cm_hosts.weight IS 'Share of jobs relative to other hosts, 1 to 1000.';
 COMMENT ON COLUMN cm_hosts.auto_pull_images IS 'Whether an image that the host lacks is pulled.';
 COMMENT ON COLUMN cm_hosts.executor_type IS 'docker or mock. Neither starts a job twice; mock runs none and ends them as scripted.';
-COMMENT ON COLUMN cm_hosts.executor_config IS 'Options of the executor type: the script of a mock host.';
+COMMENT ON COLUMN cm_hosts.executor_config IS 'Options of the executor type: {"require_userns": true}; or the script of a mock host.';
 COMMENT ON COLUMN cm_hosts.labels IS 'Labels for choosing hosts.';
 COMMENT ON COLUMN cm_hosts.description IS 'Free text.';
 COMMENT ON COLUMN cm_hosts.created_at IS 'When the host was added.';
@@ -53,11 +53,14 @@ CREATE TABLE cm_internal.host_drains (
     host_name text PRIMARY KEY,
     reason text,
     drained_by name NOT NULL DEFAULT current_user,
-    drained_at timestamptz NOT NULL DEFAULT now()
+    drained_at timestamptz NOT NULL DEFAULT now(),
+    removed_by name
 );
 SELECT pg_extension_config_dump('cm_internal.host_drains', '');
 COMMENT ON TABLE cm_internal.host_drains IS
     'Hosts that an administrator disabled, with reason: running jobs end, none start.';
+COMMENT ON COLUMN cm_internal.host_drains.removed_by IS
+    'Who wants the host removed by force: the executor cancels its jobs, then removes it.';
 
 -- Certificates in the clear, for they are shown to everybody who connects; the key
 -- sealed, bound to its host.
@@ -98,7 +101,30 @@ CREATE TABLE cm_internal.host_states (
     memory_bytes bigint,
     error text,
     hint text,
+    engine_id text,
+    seen_engine_id text,
+    containers_running integer,
+    containers_paused integer,
+    containers_stopped integer,
+    images integer,
+    disk_free bigint,
+    storage_driver text,
+    security_options text[],
+    warnings text[],
+    live_restore boolean,
+    experimental boolean,
     CONSTRAINT state_is_known CHECK (state IN ('unknown', 'healthy', 'unhealthy'))
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE cm_internal.host_states IS
     'What the executor last saw of each host; written when it changes.';
+COMMENT ON COLUMN cm_internal.host_states.engine_id IS 'The engine that the host''s jobs are on.';
+COMMENT ON COLUMN cm_internal.host_states.seen_engine_id IS 'The engine that answered last.';
+
+CREATE TABLE cm_internal.accepted_engines (
+    host_id integer PRIMARY KEY,
+    engine_id text NOT NULL,
+    accepted_by name NOT NULL,
+    accepted_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE cm_internal.accepted_engines IS
+    'Engines that an administrator accepts in place of that which a host''s jobs are on.';

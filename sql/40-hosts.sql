@@ -72,6 +72,7 @@ BEGIN
         DELETE FROM cm_internal.host_states s WHERE s.host_id = OLD.id;
         DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id;
         DELETE FROM cm_internal.host_certificates c WHERE c.host_id = OLD.id;
+        DELETE FROM cm_internal.accepted_engines a WHERE a.host_id = OLD.id;
     ELSE
         UPDATE cm_internal.host_drains d SET host_name = NEW.name WHERE d.host_name = OLD.name;
         UPDATE cm_internal.host_states s SET host_id = NEW.id WHERE s.host_id = OLD.id;
@@ -122,6 +123,8 @@ CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_hosts
 CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_drains
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
 CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE OR DELETE ON cm_internal.host_tls
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
+CREATE TRIGGER wake_hosts AFTER INSERT OR UPDATE ON cm_internal.accepted_engines
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_hosts();
 
 -- Helpers.
@@ -190,6 +193,68 @@ END
 $$;
 COMMENT ON FUNCTION cm_internal.find_host(text) IS
     'The row of a host; throws where there is none.';
+
+-- Host names hold neither * nor ?, so that a name is never taken for a pattern.
+CREATE FUNCTION cm_internal.match_hosts(name_pattern text) RETURNS SETOF @extschema@.cm_hosts
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT h.* FROM @extschema@.cm_hosts h
+    WHERE CASE
+        WHEN name_pattern ~ '[*?]' THEN h.name LIKE translate(
+            regexp_replace(name_pattern, '([\\%_])', '\\\1', 'g'), '*?', '%_')
+        ELSE h.name = name_pattern
+    END
+    ORDER BY h.name;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.match_hosts(text) IS
+    'The hosts of a name, or of a pattern with * and ?.';
+
+CREATE FUNCTION cm_internal.find_hosts(name text) RETURNS SETOF @extschema@.cm_hosts
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM cm_internal.match_hosts(find_hosts.name);
+    IF NOT FOUND AND find_hosts.name ~ '[*?]' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '42704',
+            MESSAGE = format('no host matches "%s"', find_hosts.name),
+            HINT = '* stands for any characters, ? for one. The hosts are listed in cm_hosts.';
+    ELSIF NOT FOUND THEN
+        PERFORM cm_internal.find_host(find_hosts.name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.find_hosts(text) IS
+    'The hosts of a name or pattern; throws where there is none.';
+
+-- A drain is changed by whoever has the host's row locked: others, the executor
+-- above all, see that without waiting.
+CREATE FUNCTION cm_internal.lock_hosts(name text, name_pattern text) RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    names text[];
+BEGIN
+    IF (lock_hosts.name IS NULL) = (name_pattern IS NULL) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '22023',
+            MESSAGE = 'either name or name_pattern must be given',
+            HINT = 'Write the name of a host, or name_pattern => ''staging-*'' for several.';
+    END IF;
+    SELECT array_agg(f.name ORDER BY f.name) INTO names
+    FROM cm_internal.find_hosts(coalesce(lock_hosts.name, name_pattern)) f;
+    PERFORM FROM @extschema@.cm_hosts h WHERE h.name = ANY (names) ORDER BY h.name FOR NO KEY UPDATE;
+    RETURN names;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.lock_hosts(text, text) IS
+    'The names of the hosts meant, with their rows locked; throws where there is none.';
 
 CREATE FUNCTION cm_internal.refuse_host_options(options jsonb) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -325,54 +390,62 @@ AS $$
 DECLARE
     host @extschema@.cm_hosts := cm_internal.find_host(cm_remove_host.name);
 BEGIN
+    IF force THEN
+        PERFORM cm_internal.lock_hosts(host.name, NULL);
+    END IF;
     IF force AND EXISTS (SELECT FROM cm_internal.queue q
                          WHERE q.host_id = host.id OR q.placement = host.id) THEN
-        RAISE EXCEPTION USING
-            ERRCODE = '0A000',
-            MESSAGE = format('host "%s" has unfinished jobs, and force is not available in this version', host.name),
-            HINT = format('Let them end after SELECT cm_disable_host(%L), or cancel them by cm_cancel_job.', host.name);
+        INSERT INTO cm_internal.host_drains AS d (host_name, reason, drained_by, removed_by)
+        VALUES (host.name, 'being removed', cm_internal.caller(), cm_internal.caller())
+        ON CONFLICT ON CONSTRAINT host_drains_pkey DO UPDATE
+            SET reason = EXCLUDED.reason, drained_by = EXCLUDED.drained_by, drained_at = now(),
+                removed_by = EXCLUDED.removed_by
+            WHERE d.removed_by IS NULL;
+        RETURN FOUND;
     END IF;
     DELETE FROM @extschema@.cm_hosts h WHERE h.name = host.name;
     RETURN FOUND;
 END
 $$;
 COMMENT ON FUNCTION cm_remove_host(text, boolean) IS
-    'Removes a host that has no unfinished jobs. Jobs that ran there are kept.';
+    'Removes a host that has no unfinished jobs. Jobs that ran there are kept. By force: the executor first cancels those that run there or must, gives up as abandoned those on a host that does not answer, then removes it. False: that was asked for already.';
 
-CREATE FUNCTION cm_disable_host(name text, reason text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION cm_disable_host(
+    name text DEFAULT NULL, reason text DEFAULT NULL, name_pattern text DEFAULT NULL)
+RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    host @extschema@.cm_hosts := cm_internal.find_host(cm_disable_host.name);
 BEGIN
     INSERT INTO cm_internal.host_drains AS d (host_name, reason, drained_by)
-    VALUES (host.name, cm_disable_host.reason, cm_internal.caller())
+    SELECT h, cm_disable_host.reason, cm_internal.caller()
+    FROM unnest(cm_internal.lock_hosts(cm_disable_host.name, cm_disable_host.name_pattern)) h
     ON CONFLICT ON CONSTRAINT host_drains_pkey DO UPDATE
         SET reason = EXCLUDED.reason, drained_by = EXCLUDED.drained_by, drained_at = now()
-        WHERE EXCLUDED.reason IS NOT NULL AND d.reason IS DISTINCT FROM EXCLUDED.reason;
+        WHERE EXCLUDED.reason IS NOT NULL AND d.reason IS DISTINCT FROM EXCLUDED.reason
+          AND d.removed_by IS NULL;
     RETURN FOUND;
 END
 $$;
-COMMENT ON FUNCTION cm_disable_host(text, text) IS
-    'Starts no more jobs on a host; those that run there end. True if that is new, or the reason is.';
+COMMENT ON FUNCTION cm_disable_host(text, text, text) IS
+    'Starts no more jobs on a host; those that run there end. The name may be a pattern: *, ?. True if that is new for any, or the reason is.';
 
-CREATE FUNCTION cm_enable_host(name text) RETURNS boolean
+CREATE FUNCTION cm_enable_host(name text DEFAULT NULL, name_pattern text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    host @extschema@.cm_hosts := cm_internal.find_host(cm_enable_host.name);
+    names text[] := cm_internal.lock_hosts(cm_enable_host.name, cm_enable_host.name_pattern);
     was_drained boolean;
 BEGIN
-    DELETE FROM cm_internal.host_drains d WHERE d.host_name = host.name;
+    DELETE FROM cm_internal.host_drains d WHERE d.host_name = ANY (names);
     was_drained := FOUND;
-    UPDATE @extschema@.cm_hosts h SET is_active = true WHERE h.name = host.name AND NOT h.is_active;
+    UPDATE @extschema@.cm_hosts h SET is_active = true WHERE h.name = ANY (names) AND NOT h.is_active;
     RETURN was_drained OR FOUND;
 END
 $$;
-COMMENT ON FUNCTION cm_enable_host(text) IS
-    'Undoes cm_disable_host, and is_active = false. True if the host was disabled.';
+COMMENT ON FUNCTION cm_enable_host(text, text) IS
+    'Undoes cm_disable_host, and is_active = false. The name may be a pattern: *, ?. True if any host was disabled.';
 
 CREATE FUNCTION cm_internal.seal_host_key(host_id integer, ca text, cert text, key text) RETURNS bytea
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_hosts_seal_key';
@@ -428,18 +501,87 @@ $$;
 COMMENT ON FUNCTION cm_drop_host_tls(text) IS
     'Drops what cm_set_host_tls stored. True if there was anything; from then on tls_cert_path counts.';
 
-CREATE FUNCTION cm_internal.probe_engine(
-    host cm_hosts, timeout interval,
-    OUT ok boolean, OUT latency_ms double precision, OUT engine_version text,
+CREATE FUNCTION cm_wait_host_drained(name text, timeout interval DEFAULT '60 s') RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_wait_host_drained';
+COMMENT ON FUNCTION cm_wait_host_drained(text, interval) IS
+    'Waits until no job is left on a disabled host. The name may be a pattern. False: the timeout came first. The calling statement holds its snapshot meanwhile; CALL cm_await_host_drained does not.';
+
+CREATE PROCEDURE cm_await_host_drained(
+    name text,
+    timeout interval DEFAULT '60 s',
+    INOUT drained boolean DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'cm_await_host_drained';
+COMMENT ON PROCEDURE cm_await_host_drained(text, interval, boolean) IS
+    'Waits for a disabled host''s jobs without holding a snapshot. Gives back false at the timeout. Commits; not for use in a transaction block.';
+
+CREATE FUNCTION cm_accept_engine(name text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    host @extschema@.cm_hosts := cm_internal.find_host(cm_accept_engine.name);
+BEGIN
+    INSERT INTO cm_internal.accepted_engines AS a (host_id, engine_id, accepted_by)
+    SELECT host.id, s.seen_engine_id, cm_internal.caller()
+    FROM cm_internal.host_states s
+    WHERE s.host_id = host.id AND s.seen_engine_id <> s.engine_id
+    ON CONFLICT ON CONSTRAINT accepted_engines_pkey DO UPDATE
+        SET engine_id = EXCLUDED.engine_id, accepted_by = EXCLUDED.accepted_by, accepted_at = now()
+        WHERE a.engine_id <> EXCLUDED.engine_id;
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION cm_accept_engine(text) IS
+    'Accepts another engine in place of that with a host''s jobs. What ran there fails as infrastructure. False: it is the same.';
+
+CREATE FUNCTION cm_internal.probe_engines(
+    hosts @extschema@.cm_hosts[], timeout interval,
+    OUT n integer, OUT ok boolean, OUT latency_ms double precision, OUT engine_version text,
     OUT api_version text, OUT error text, OUT hint text)
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_probe_engine';
-COMMENT ON FUNCTION cm_internal.probe_engine(cm_hosts, interval) IS
-    'Asks an engine who it is, from this session.';
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_probe_engines';
+COMMENT ON FUNCTION cm_internal.probe_engines(@extschema@.cm_hosts[], interval) IS
+    'Asks engines who they are, all at the same time, from this session.';
 
 CREATE FUNCTION cm_internal.read_engine_info(host cm_hosts) RETURNS text
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cm_hosts_read_info';
 COMMENT ON FUNCTION cm_internal.read_engine_info(cm_hosts) IS
     'The answer of an engine to /info, as JSON.';
+
+CREATE FUNCTION cm_internal.check_hosts(hosts @extschema@.cm_hosts[], timeout interval)
+RETURNS TABLE (
+    host text,
+    ok boolean,
+    latency_ms double precision,
+    engine_version text,
+    api_version text,
+    error text,
+    hint text
+)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    engines @extschema@.cm_hosts[] := ARRAY(SELECT h FROM unnest(hosts) h WHERE h.executor_type = 'docker');
+BEGIN
+    RETURN QUERY
+    SELECT engines[p.n].name, p.ok, round(p.latency_ms::numeric, 1)::double precision,
+           p.engine_version, p.api_version, p.error, p.hint
+    FROM cm_internal.probe_engines(engines, coalesce(check_hosts.timeout, '5 s')) p
+    UNION ALL
+    SELECT h.name, c.is_there, CASE WHEN c.is_there THEN 0.0::double precision END,
+           CASE WHEN c.is_there THEN 'mock' END, NULL,
+           CASE WHEN NOT c.is_there THEN 'executor_config says that it does not answer' END,
+           CASE WHEN NOT c.is_there THEN 'Take "unreachable" out of executor_config.' END
+    FROM unnest(hosts) h
+    CROSS JOIN LATERAL (SELECT h.executor_config -> 'unreachable' IS DISTINCT FROM 'true' AS is_there) c
+    WHERE h.executor_type = 'mock'
+    ORDER BY 1;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.check_hosts(@extschema@.cm_hosts[], interval) IS
+    'Tries the connections to hosts, all at the same time.';
 
 CREATE FUNCTION cm_check_host(name text, timeout interval DEFAULT '5 s')
 RETURNS TABLE (
@@ -455,26 +597,36 @@ LANGUAGE plpgsql SECURITY DEFINER
 ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    found_host @extschema@.cm_hosts := cm_internal.find_host(cm_check_host.name);
-    is_there boolean := found_host.executor_config -> 'unreachable' IS DISTINCT FROM 'true';
 BEGIN
-    IF found_host.executor_type = 'mock' THEN
-        RETURN QUERY
-        SELECT found_host.name, is_there, CASE WHEN is_there THEN 0.0::double precision END,
-               CASE WHEN is_there THEN 'mock' END, NULL,
-               CASE WHEN NOT is_there THEN 'executor_config says that it does not answer' END,
-               CASE WHEN NOT is_there THEN 'Take "unreachable" out of executor_config.' END;
-        RETURN;
-    END IF;
     RETURN QUERY
-    SELECT found_host.name, p.ok, round(p.latency_ms::numeric, 1)::double precision,
-           p.engine_version, p.api_version, p.error, p.hint
-    FROM cm_internal.probe_engine(found_host, coalesce(cm_check_host.timeout, '5 s')) p;
+    SELECT * FROM cm_internal.check_hosts(ARRAY(SELECT h FROM cm_internal.find_hosts(cm_check_host.name) h),
+                                          cm_check_host.timeout);
 END
 $$;
 COMMENT ON FUNCTION cm_check_host(text, interval) IS
-    'Tries the connection to a host now, from this session. An unreachable host is an answer, not an error.';
+    'Tries the connection to a host now, from this session. The name may be a pattern: *, ?. An unreachable host is an answer, not an error.';
+
+CREATE FUNCTION cm_check_hosts(timeout interval DEFAULT '5 s')
+RETURNS TABLE (
+    host text,
+    ok boolean,
+    latency_ms double precision,
+    engine_version text,
+    api_version text,
+    error text,
+    hint text
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT * FROM cm_internal.check_hosts(ARRAY(SELECT h FROM cm_internal.match_hosts('*') h),
+                                          cm_check_hosts.timeout);
+END
+$$;
+COMMENT ON FUNCTION cm_check_hosts(interval) IS
+    'Tries the connections to all hosts now. At the same time, so that those that hang cost one timeout.';
 
 CREATE FUNCTION cm_internal.list_engine(
     host cm_hosts,
@@ -555,20 +707,21 @@ BEGIN
     END IF;
     RETURN NEXT 'export DOCKER_HOST=' || cm_internal.shell_quote(host.connection_string);
     IF NOT host.tls_enabled THEN
-        RETURN NEXT 'unset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH';
+        RETURN NEXT 'unset DOCKER_CONTEXT DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH';
         RETURN;
     END IF;
-    RETURN NEXT CASE WHEN host.tls_verify THEN 'export DOCKER_TLS_VERIFY=1'
-                     ELSE 'unset DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
-    IF EXISTS (SELECT FROM cm_internal.host_tls t WHERE t.host_id = host.id) THEN
-        RETURN NEXT '# DOCKER_CERT_PATH: a directory with the ca.pem, cert.pem and key.pem that are stored in the database';
-    ELSIF host.tls_cert_path IS NOT NULL THEN
-        RETURN NEXT 'export DOCKER_CERT_PATH=' || cm_internal.shell_quote(host.tls_cert_path);
-    END IF;
+    RETURN NEXT CASE WHEN host.tls_verify THEN 'unset DOCKER_CONTEXT; export DOCKER_TLS_VERIFY=1'
+                     ELSE 'unset DOCKER_CONTEXT DOCKER_TLS_VERIFY; export DOCKER_TLS=1' END;
+    RETURN NEXT CASE
+        WHEN EXISTS (SELECT FROM cm_internal.host_tls t WHERE t.host_id = host.id) THEN
+            '# DOCKER_CERT_PATH: a directory with the ca.pem, cert.pem and key.pem that are stored in the database'
+        ELSE coalesce('export DOCKER_CERT_PATH=' || cm_internal.shell_quote(host.tls_cert_path),
+                      'unset DOCKER_CERT_PATH')
+    END;
 END
 $$;
 COMMENT ON FUNCTION cm_host_env(text) IS
-    'Shell lines that point the docker command at a host.';
+    'Shell lines that point the docker command at a host. As docker-machine env: eval "$(psql -XAtc "SELECT cm_host_env(''local'')")".';
 
 REVOKE ALL ON FUNCTION
     cm_internal.check_host(),
@@ -585,16 +738,24 @@ REVOKE ALL ON FUNCTION
     cm_internal.seal_host_key(integer, text, text, text),
     cm_set_host_tls(text, text, text, text),
     cm_drop_host_tls(text),
-    cm_internal.probe_engine(cm_hosts, interval),
-    cm_internal.read_engine_info(cm_hosts),
-    cm_internal.list_engine(cm_hosts),
+    cm_internal.match_hosts(text),
+    cm_internal.find_hosts(text),
+    cm_internal.lock_hosts(text, text),
+    cm_internal.probe_engines(@extschema@.cm_hosts[], interval),
+    cm_internal.check_hosts(@extschema@.cm_hosts[], interval),
+    cm_internal.read_engine_info(@extschema@.cm_hosts),
+    cm_internal.list_engine(@extschema@.cm_hosts),
     cm_list_containers(text),
     cm_add_host(text, text, boolean, boolean, boolean, text, integer, integer, boolean, text, jsonb,
         jsonb, text, text, jsonb),
     cm_remove_host(text, boolean),
-    cm_disable_host(text, text),
-    cm_enable_host(text),
+    cm_disable_host(text, text, text),
+    cm_enable_host(text, text),
+    cm_wait_host_drained(text, interval),
+    cm_accept_engine(text),
     cm_check_host(text, interval),
+    cm_check_hosts(interval),
     cm_host_info(text),
     cm_host_env(text)
 FROM PUBLIC;
+REVOKE ALL ON PROCEDURE cm_await_host_drained(text, interval, boolean) FROM PUBLIC;

@@ -50,12 +50,45 @@ RETURN format('shared_preload_libraries = ''%s''',
 COMMENT ON FUNCTION cm_internal.preload_line() IS
     'The line for postgresql.conf that preloads this library.';
 
+CREATE FUNCTION cm_internal.host_pulses(
+    OUT host_id integer, OUT last_checked timestamptz, OUT response_ms double precision,
+    OUT failures integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_status_read_pulses';
+COMMENT ON FUNCTION cm_internal.host_pulses() IS
+    'When this database''s executor last looked at its hosts, from shared memory.';
+
+-- An engine says name=userns, name=seccomp,profile=default.
+CREATE FUNCTION cm_internal.has_option(options text[], name text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN EXISTS (SELECT FROM unnest(options) o WHERE split_part(o, ',', 1) = 'name=' || name);
+COMMENT ON FUNCTION cm_internal.has_option(text[], text) IS
+    'Whether an engine has a security option.';
+
+-- Hosts that take no jobs, whoever wants that.
+CREATE VIEW cm_internal.drained_hosts AS
+SELECT h.id AS host_id,
+       CASE WHEN d.host_name IS NULL THEN 'configuration' ELSE d.drained_by END AS drained_by,
+       CASE WHEN d.host_name IS NOT NULL THEN d.reason
+            WHEN NOT h.is_active THEN 'is_active is false'
+            ELSE 'require_userns is set, and its engine has no user namespaces' END AS reason,
+       d.drained_at
+FROM cm_hosts h
+LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
+WHERE d.host_name IS NOT NULL OR NOT h.is_active
+   OR (h.executor_config @> '{"require_userns": true}' AND s.live_restore IS NOT NULL
+       AND NOT cm_internal.has_option(s.security_options, 'userns')
+       AND NOT cm_internal.has_option(s.security_options, 'rootless'));
+COMMENT ON VIEW cm_internal.drained_hosts IS
+    'Hosts where running jobs end and none start, and who wants that.';
+
 -- Hosts as the executor may use them.  What it saw is only told while it runs.
 CREATE VIEW cm_host_status AS
 SELECT
     h.name,
     CASE
-        WHEN d.host_name IS NOT NULL OR NOT h.is_active THEN 'drained'
+        WHEN d.host_id IS NOT NULL THEN 'drained'
         WHEN e.phase <> 'at work' THEN 'unknown'
         ELSE coalesce(s.state, 'unknown')
     END AS state,
@@ -77,16 +110,27 @@ SELECT
             'No executor is running, so this is what was last seen; see cm_status.'
         ELSE s.hint
     END AS hint,
-    CASE WHEN d.host_name IS NULL AND NOT h.is_active THEN 'configuration'
-         ELSE d.drained_by END AS drained_by,
-    CASE WHEN d.host_name IS NULL AND NOT h.is_active THEN 'is_active is false'
-         ELSE d.reason END AS drain_reason,
+    d.drained_by,
+    d.reason AS drain_reason,
     d.drained_at,
-    s.since
+    s.since,
+    CASE WHEN e.phase <> 'at work' THEN 'unknown' ELSE coalesce(s.state, 'unknown') END AS health,
+    p.last_checked,
+    round(p.response_ms::numeric, 1)::double precision AS response_ms,
+    p.failures,
+    s.containers_running,
+    s.containers_paused,
+    s.containers_stopped,
+    s.images,
+    s.disk_free,
+    s.storage_driver,
+    s.security_options,
+    s.seen_engine_id AS engine_id
 FROM cm_hosts h
 CROSS JOIN cm_internal.executor_status() e
 LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
-LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+LEFT JOIN cm_internal.drained_hosts d ON d.host_id = h.id
+LEFT JOIN cm_internal.host_pulses() p ON p.host_id = h.id
 LEFT JOIN (
     SELECT q.host_id,
            count(*) FILTER (WHERE q.status = 'running') AS running,
@@ -122,7 +166,21 @@ COMMENT ON COLUMN cm_host_status.hint IS 'What to do about it.';
 COMMENT ON COLUMN cm_host_status.drained_by IS 'Who disabled it.';
 COMMENT ON COLUMN cm_host_status.drain_reason IS 'Why it was disabled.';
 COMMENT ON COLUMN cm_host_status.drained_at IS 'When it was disabled by cm_disable_host.';
-COMMENT ON COLUMN cm_host_status.since IS 'Since when the executor sees it as it is.';
+COMMENT ON COLUMN cm_host_status.since IS 'Since when its health is what it is.';
+COMMENT ON COLUMN cm_host_status.health IS
+    'unknown, healthy or unhealthy, whether drained or not.';
+COMMENT ON COLUMN cm_host_status.last_checked IS 'When it was last asked.';
+COMMENT ON COLUMN cm_host_status.response_ms IS 'How long that answer took; NULL: none came.';
+COMMENT ON COLUMN cm_host_status.failures IS 'How often in a row it did not answer.';
+COMMENT ON COLUMN cm_host_status.containers_running IS 'Containers that run there, anybody''s.';
+COMMENT ON COLUMN cm_host_status.containers_paused IS 'Containers that are paused there.';
+COMMENT ON COLUMN cm_host_status.containers_stopped IS 'Containers there that do not run.';
+COMMENT ON COLUMN cm_host_status.images IS 'Images there.';
+COMMENT ON COLUMN cm_host_status.disk_free IS
+    'Bytes free for its data, where it tells (zfs); else NULL.';
+COMMENT ON COLUMN cm_host_status.storage_driver IS 'How it stores images and containers.';
+COMMENT ON COLUMN cm_host_status.security_options IS 'What it has switched on, as name=seccomp.';
+COMMENT ON COLUMN cm_host_status.engine_id IS 'ID of the engine that answered last.';
 
 -- Why a pending job is not started: the one place for that reasoning.  NULL
 -- for any other job.  The order is that of what has to change first.
@@ -176,11 +234,11 @@ BEGIN
     INTO hosts
     FROM (
         SELECT h.name, h.max_concurrent_jobs AS slots,
-               NOT h.is_active OR d.host_name IS NOT NULL AS drained,
+               d.host_id IS NOT NULL AS drained,
                coalesce(s.state, 'unknown') AS state,
                coalesce(u.used, 0) AS used
         FROM @extschema@.cm_hosts h
-        LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name
+        LEFT JOIN cm_internal.drained_hosts d ON d.host_id = h.id
         LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
         LEFT JOIN (
             SELECT k.host_id, count(*) AS used
@@ -413,10 +471,10 @@ COMMENT ON COLUMN cm_job_summary.last_completed_at IS 'When the last of them end
 -- A view, unlike a function's text, follows when the schema is renamed.
 CREATE VIEW cm_internal.host_counts AS
 SELECT count(*) AS hosts,
-       count(*) FILTER (WHERE h.is_active AND d.host_name IS NULL AND s.state = 'healthy') AS healthy
+       count(*) FILTER (WHERE d.host_id IS NULL AND s.state = 'healthy') AS healthy
 FROM cm_hosts h
 LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
-LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name;
+LEFT JOIN cm_internal.drained_hosts d ON d.host_id = h.id;
 COMMENT ON VIEW cm_internal.host_counts IS 'How many hosts there are, and how many can be used.';
 
 -- What cm_status counts.  Whoever asks why nothing moves must be answered though
@@ -600,6 +658,8 @@ COMMENT ON COLUMN cm_status.version IS 'Installed version of the extension.';
 
 REVOKE ALL ON FUNCTION
     cm_internal.executor_status(),
+    cm_internal.host_pulses(),
+    cm_internal.has_option(text[], text),
     cm_internal.short_image(text),
     cm_internal.short_interval(interval),
     cm_internal.short_time(timestamptz),
@@ -610,6 +670,8 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     cm_internal.executor_status(),
+    cm_internal.host_pulses(),
+    cm_internal.has_option(text[], text),
     cm_internal.short_image(text),
     cm_internal.short_interval(interval),
     cm_internal.preload_line(),
@@ -624,5 +686,6 @@ REVOKE ALL ON
     cm_job_summary,
     cm_internal.first_pending,
     cm_internal.inert_jobs,
-    cm_internal.host_counts
+    cm_internal.host_counts,
+    cm_internal.drained_hosts
 FROM PUBLIC;

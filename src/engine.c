@@ -12,7 +12,9 @@
  */
 #include "postgres.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -27,6 +29,7 @@
 #define CONNECT_TIMEOUT_MS 5000
 #define IMAGE_TIMEOUT_MS 30000
 #define MAX_QUOTED_BODY_BYTES 200 /* of an error that is not JSON */
+#define MAX_INFO_LINE_BYTES 240
 
 /* ---- sending ---- */
 
@@ -282,27 +285,142 @@ cm_engine_begin_info(CmEngine *engine, int64 timeout_ms, CmEngineDone on_done, v
 	return cm_engine_send(engine, &call, cm_engine_make_path(engine, "/info", "", ""));
 }
 
+/* A count; what is none is 0. */
+static int
+read_count(const CmJson *reply, const char *name)
+{
+	int64 count = cm_json_int(cm_json_get(reply, name), 0);
+
+	return count > 0 && count <= INT_MAX ? (int) count : 0;
+}
+
+static void
+read_line(const CmJson *value, char *out, size_t out_size)
+{
+	const char *text = cm_json_string(value, "");
+
+	cm_engine_copy_line(out, out_size, text, strlen(text));
+}
+
+/* Texts of an array, one line each; those that do not fit are left out. */
+static void
+read_lines(const CmJson *array, char *out, size_t out_size)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	if (array == NULL || array->kind != CM_JSON_ARRAY)
+		return;
+	for (int i = 0; i < array->count; i++)
+	{
+		char line[MAX_INFO_LINE_BYTES];
+		size_t length;
+
+		read_line(array->items[i], line, sizeof(line));
+		length = strlen(line);
+		if (length == 0 || n + length + 2 > out_size)
+			continue;
+		if (n > 0)
+			out[n++] = '\n';
+		memcpy(out + n, line, length + 1);
+		n += length;
+	}
+}
+
+/*
+ * Of the storage drivers only zfs tells in bytes what is free; what others tell
+ * is rounded, for people, or nothing.
+ */
+static int64
+read_disk_free(const CmJson *reply)
+{
+	const CmJson *status = cm_json_get(reply, "DriverStatus");
+
+	if (status == NULL || status->kind != CM_JSON_ARRAY)
+		return -1;
+	for (int i = 0; i < status->count; i++)
+	{
+		const CmJson *pair = status->items[i];
+		const char *value;
+		char *end;
+		long long bytes;
+
+		if (pair->kind != CM_JSON_ARRAY || pair->count != 2 ||
+			strcmp(cm_json_string(pair->items[0], ""), "Space Available") != 0)
+			continue;
+		value = cm_json_string(pair->items[1], "");
+		errno = 0;
+		bytes = strtoll(value, &end, 10);
+		if (end != value && *end == '\0' && errno == 0 && bytes >= 0)
+			return bytes;
+	}
+	return -1;
+}
+
+/* podman makes up another ID for each answer. */
+static void
+read_facts(const CmJson *reply, const CmEngine *engine, CmEngineFacts *facts)
+{
+	memset(facts, 0, sizeof(*facts));
+	if (!engine->is_podman)
+		read_line(cm_json_get(reply, "ID"), facts->id, sizeof(facts->id));
+	facts->cpus = read_count(reply, "NCPU");
+	facts->memory_bytes = Max(cm_json_int(cm_json_get(reply, "MemTotal"), 0), 0);
+	facts->containers_running = read_count(reply, "ContainersRunning");
+	facts->containers_paused = read_count(reply, "ContainersPaused");
+	facts->containers_stopped = read_count(reply, "ContainersStopped");
+	facts->images = read_count(reply, "Images");
+	facts->disk_free_bytes = read_disk_free(reply);
+	read_line(cm_json_get(reply, "Driver"), facts->storage_driver, sizeof(facts->storage_driver));
+	read_lines(cm_json_get(reply, "SecurityOptions"), facts->security_options,
+			   sizeof(facts->security_options));
+	read_lines(cm_json_get(reply, "Warnings"), facts->warnings, sizeof(facts->warnings));
+	facts->is_live_restore = cm_json_bool(cm_json_get(reply, "LiveRestoreEnabled"), false);
+	facts->is_experimental = cm_json_bool(cm_json_get(reply, "ExperimentalBuild"), false);
+}
+
 bool
-cm_engine_read_info(CmHttpRequest *request, CmEngineInfo *info, CmFault *fault)
+cm_engine_read_info(CmHttpRequest *request, const CmEngine *engine, CmEngineInfo *info,
+					CmFault *fault)
 {
 	const CmJson *reply = cm_engine_parse_reply(request, fault);
 	const char *body;
 	const char *clock;
-	int64 cpus;
 
 	memset(info, 0, sizeof(*info));
 	if (reply == NULL)
 		return false;
 	if (reply->kind != CM_JSON_OBJECT)
 		return cm_engine_set_garbled(fault, "the reply to info");
-	cpus = cm_json_int(cm_json_get(reply, "NCPU"), 0);
-	info->cpus = cpus > 0 && cpus <= INT_MAX ? (int) cpus : 0;
-	info->memory_bytes = Max(cm_json_int(cm_json_get(reply, "MemTotal"), 0), 0);
+	read_facts(reply, engine, &info->facts);
 	clock = cm_json_string(cm_json_get(reply, "SystemTime"), "");
 	(void) cm_logstream_parse_time(clock, strlen(clock), &info->at_us);
 	body = cm_http_body(request, &info->n_json);
 	info->json = pnstrdup(body, info->n_json);
 	return true;
+}
+
+static bool
+has_security_option(const CmEngineFacts *facts, const char *option)
+{
+	size_t length = strlen(option);
+
+	for (const char *line = facts->security_options; line != NULL;)
+	{
+		const char *next = strchr(line, '\n');
+
+		if (strncmp(line, option, length) == 0 &&
+			(line[length] == '\0' || line[length] == '\n' || line[length] == ','))
+			return true;
+		line = next != NULL ? next + 1 : NULL;
+	}
+	return false;
+}
+
+bool
+cm_engine_has_userns(const CmEngineFacts *facts)
+{
+	return has_security_option(facts, "name=userns") || has_security_option(facts, "name=rootless");
 }
 
 /* ---- images ---- */

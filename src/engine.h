@@ -114,11 +114,34 @@ extern CmHttpRequest *cm_engine_begin_version(CmEngine *engine, int64 timeout_ms
 extern bool cm_engine_read_version(CmHttpRequest *request, CmEngine *engine, CmVersion *version,
 								   CmFault *fault);
 
+/*
+ * What an engine tells of itself and its machine.  Plain bytes without holes in
+ * meaning: two that are the same compare equal by memcmp.
+ */
+typedef struct CmEngineFacts
+{
+	char id[128]; /* "": it has none that lasts (podman) */
+	int cpus;
+	int64 memory_bytes;
+	int containers_running;
+	int containers_paused;
+	int containers_stopped;
+	int images;
+	int64 disk_free_bytes; /* of its data; -1: it does not tell */
+	char storage_driver[64];
+	char security_options[512]; /* a line each: name=seccomp,profile=default */
+	char warnings[1024];		/* a line each */
+	bool is_live_restore;
+	bool is_experimental;
+} CmEngineFacts;
+
+/* Are users of containers others than those of the machine? */
+extern bool cm_engine_has_userns(const CmEngineFacts *facts);
+
 /* GET /info: the reply's text is for cm_host_info. */
 typedef struct CmEngineInfo
 {
-	int cpus;
-	int64 memory_bytes;
+	CmEngineFacts facts;
 	int64 at_us; /* its clock; 0: it does not tell */
 	const char *json;
 	size_t n_json;
@@ -126,7 +149,8 @@ typedef struct CmEngineInfo
 
 extern CmHttpRequest *cm_engine_begin_info(CmEngine *engine, int64 timeout_ms, CmEngineDone on_done,
 										   void *arg);
-extern bool cm_engine_read_info(CmHttpRequest *request, CmEngineInfo *info, CmFault *fault);
+extern bool cm_engine_read_info(CmHttpRequest *request, const CmEngine *engine, CmEngineInfo *info,
+								CmFault *fault);
 
 /* --- containers --- */
 

@@ -355,8 +355,8 @@ step_host_states(Turn *turn)
 		state.engine_version = host->engine_version[0] ? host->engine_version : NULL;
 		if (host->engine.api_minor > 0)
 			snprintf(state.api_version, sizeof(state.api_version), "1.%d", host->engine.api_minor);
-		state.cpus = host->cpus;
-		state.memory_bytes = host->memory_bytes;
+		state.facts = host->has_facts ? &host->facts : NULL;
+		state.engine_id = host->engine_id;
 		state.error = host->error[0] ? host->error : NULL;
 		state.hint = host->hint[0] ? host->hint : NULL;
 		if (!cm_store_save_host_state(&state))
@@ -364,6 +364,48 @@ step_host_states(Turn *turn)
 		save_certificates(host);
 		turn->saved_hosts[turn->n_saved_hosts++] = host;
 	}
+}
+
+static void
+drain_silent(const CmExecHost *host)
+{
+	const char *reason =
+		psprintf("unhealthy since %s: %s", timestamptz_to_str(host->away_since), host->error);
+
+	if (!cm_store_drain_host(host->id, reason))
+		return;
+	cm_ex.db_wanted = true; /* to load it as it is then */
+	ereport(LOG, (errmsg("container_manager: host \"%s\" is disabled: %s", host->name, reason)));
+}
+
+/* What changes hosts: disables those silent for too long, removes others by force. */
+static void
+step_drains(Turn *turn)
+{
+	bool removes = false;
+	bool drains = false;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &cm_ex.hosts)
+	{
+		const CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		removes = removes || (host->removed_by != NULL && host->is_configured);
+		drains = drains || host->drain_wanted;
+	}
+	if ((!removes && !drains) || !cm_store_try_lock_hosts())
+		return;
+	dlist_foreach (iter, &cm_ex.hosts)
+	{
+		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
+
+		if (host->drain_wanted)
+			drain_silent(host);
+		/* Not done, or rolled back: the clock asks again. */
+		host->drain_wanted = false;
+	}
+	if (removes && cm_store_remove_hosts() > 0)
+		cm_ex.db_wanted = true;
 }
 
 /* Ends that no task knows of; whoever waits for them is woken after the commit. */
@@ -577,9 +619,9 @@ typedef void (*TurnStep)(Turn *turn);
  * Output before ends, ends before claims: a freed slot is used at once.  What
  * runs already is found before it could be claimed for elsewhere.
  */
-static const TurnStep steps[] = {step_poll,	   step_hosts,		 step_details, step_logs,
-								 step_records, step_host_states, step_orphans, step_requests,
-								 step_expired, step_strays,		 step_claim};
+static const TurnStep steps[] = {step_poll,		step_hosts,		  step_details, step_logs,
+								 step_records,	step_host_states, step_drains,	step_orphans,
+								 step_requests, step_expired,	  step_strays,	step_claim};
 
 /* --- after the commit --- */
 
@@ -627,8 +669,9 @@ apply_record(CmWaitingRecord *waiting, const CmRecord *record)
 static void
 apply_records(Turn *turn)
 {
-	int64 *ended = palloc(sizeof(int64) * (turn->n_records + turn->n_ended + 1));
+	int64 *ended = palloc(sizeof(int64) * (turn->n_records + turn->n_ended + 2));
 	int n_ended = 0;
+	bool has_left = false;
 
 	for (int i = 0; i < turn->n_records; i++)
 	{
@@ -644,7 +687,10 @@ apply_records(Turn *turn)
 			hold_back(turn->batch[i]->task);
 		if (record->done && cm_lifecycle_is_terminal(record->state) && !record->again)
 			ended[n_ended++] = record->job_id;
+		has_left = has_left || (record->done && cm_lifecycle_is_terminal(record->state));
 	}
+	if (has_left)
+		ended[n_ended++] = CM_WAITER_FOR_HOSTS;
 	for (int i = 0; i < turn->n_ended; i++)
 		ended[n_ended++] = turn->ended[i];
 	if (n_ended > 0)
@@ -1112,6 +1158,7 @@ cm_db_open(void)
 
 		cm_hosts_apply_rows(rows, n);
 		load_taken();
+		cm_ex.has_old_pending = cm_store_has_pending_up_to(cm_ex.identity.old_jobs_up_to);
 	}
 	cm_ex.is_dropped = opening == CM_STORE_NO_EXTENSION;
 	cm_store_commit();

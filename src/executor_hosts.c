@@ -33,6 +33,8 @@
 /* The second list follows soon: the event stream may have begun a bit late. */
 #define SECOND_LIST_MS 1000
 #define MAX_UNMARKINGS 16 /* old marks being removed from one host */
+/* What an engine tells of itself takes it some work, and matters little. */
+#define HEARTBEATS_PER_INFO 3
 
 static void begin_connecting(CmExecHost *host);
 static void begin_list(CmExecHost *host);
@@ -63,7 +65,7 @@ replace_text(CmExecHost *host, char **text, const char *with)
 {
 	char *before = *text;
 
-	*text = MemoryContextStrdup(host->context, with);
+	*text = with != NULL ? MemoryContextStrdup(host->context, with) : NULL;
 	if (before != NULL)
 		pfree(before);
 }
@@ -152,6 +154,9 @@ add_host(const CmHostRow *row)
 	host->name = MemoryContextStrdup(context, row->name);
 	host->address_context =
 		AllocSetContextCreate(context, "container_manager address", ALLOCSET_SMALL_SIZES);
+	/* From then on the executor knows better. */
+	if (row->engine_id != NULL)
+		strlcpy(host->engine_id, row->engine_id, sizeof(host->engine_id));
 	dlist_init(&host->pulls);
 	set_engine(host, row);
 	host->next_ms = cm_ex.now_ms;
@@ -186,16 +191,35 @@ apply_tls(CmExecHost *host, const CmHostAddress *address)
 		cm_host_lose(host, problem.error, problem.hint);
 }
 
+/* Is tried at once; but what is under way is not disturbed. */
+static void
+apply_administrators_word(CmExecHost *host, const CmHostRow *row)
+{
+	const char *accepted = row->accepted_engine_id != NULL ? row->accepted_engine_id : "";
+
+	if (strcmp(host->accepted_engine_id, accepted) != 0)
+	{
+		strlcpy(host->accepted_engine_id, accepted, sizeof(host->accepted_engine_id));
+		if (host->phase == CM_HOST_AWAY)
+			host->next_ms = cm_ex.now_ms;
+	}
+	replace_text(host, &host->removed_by, row->removed_by);
+}
+
 static void
 apply_row(CmExecHost *host, const CmHostRow *row)
 {
 	host->is_configured = true;
+	if (row->is_active && !host->is_active)
+		host->enabled_since_ms = cm_ex.now_ms;
 	host->is_active = row->is_active;
 	host->slots = row->slots;
 	host->weight = row->weight;
 	host->auto_pull_images = row->auto_pull_images;
+	host->require_userns = row->require_userns;
 	if (strcmp(host->name, row->name) != 0)
 		replace_text(host, &host->name, row->name);
+	apply_administrators_word(host, row);
 	if (host->type == find_type(row->executor_type) &&
 		strcmp(host->address.connection_string, row->address.connection_string) == 0)
 	{
@@ -232,8 +256,8 @@ cm_hosts_free_all(void)
 	}
 }
 
-static bool
-has_tasks(const CmExecHost *host)
+bool
+cm_host_has_tasks(const CmExecHost *host)
 {
 	dlist_iter iter;
 
@@ -247,6 +271,7 @@ static void
 drop_host(CmExecHost *host)
 {
 	cm_host_drop_requests(host);
+	cm_shmem_forget_pulse(host->id);
 	dlist_delete(&host->node);
 	free(host->strays);
 	cm_transport_close(&host->engine);
@@ -274,7 +299,7 @@ cm_hosts_apply_rows(const CmHostRow *rows, int n)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
-		if (!host->is_configured && !has_tasks(host) && dlist_is_empty(&host->pulls))
+		if (!host->is_configured && !cm_host_has_tasks(host) && dlist_is_empty(&host->pulls))
 			drop_host(host);
 	}
 	cm_ex.slots_changed = true;
@@ -298,8 +323,8 @@ cm_hosts_candidates(int *n)
 		dlist_iter task_iter;
 
 		candidate->host_id = host->id;
-		candidate->can_take =
-			host->is_configured && host->is_active && host->phase == CM_HOST_READY;
+		candidate->can_take = host->is_configured && host->is_active &&
+							  host->phase == CM_HOST_READY && cm_health_objection(host) == NULL;
 		candidate->slots = host->slots;
 		candidate->weight = host->weight;
 		dlist_foreach (task_iter, &cm_ex.tasks)
@@ -384,6 +409,7 @@ cm_host_lose(CmExecHost *host, const char *error, const char *hint)
 	host->next_ms =
 		cm_ex.now_ms + cm_backoff_delay_ms(++host->failures, RETRY_BASE_MS, RETRY_MAX_MS,
 										   pg_prng_double(&pg_global_prng_state));
+	cm_health_note_silence(host);
 	tell_tasks_host_lost(host);
 }
 
@@ -542,7 +568,7 @@ begin_pacing(CmExecHost *host)
 {
 	if (host->pacer.limit == 0)
 		cm_pacer_init(&host->pacer,
-					  Max(CM_MIN_FIRST_STARTS, Min(CM_MAX_FIRST_STARTS, 2 * host->cpus)));
+					  Max(CM_MIN_FIRST_STARTS, Min(CM_MAX_FIRST_STARTS, 2 * host->facts.cpus)));
 	cm_pacer_void_round(&host->pacer);
 }
 
@@ -552,19 +578,39 @@ note_info(CmHttpRequest *request, void *arg)
 	CmExecHost *host = arg;
 	CmEngineInfo info;
 	CmFault fault;
+	char error[sizeof(host->error)];
+	char hint[sizeof(host->hint)];
 
 	host->request = NULL;
-	if (!cm_engine_read_info(request, &info, &fault))
+	if (!cm_engine_read_info(request, &host->engine, &info, &fault))
 	{
 		lose_host_by_fault(host, request, &fault);
 		return;
 	}
-	host->cpus = info.cpus;
-	begin_pacing(host);
-	host->memory_bytes = info.memory_bytes;
-	host->engine_at_us = info.at_us;
 	cm_http_finish(request);
+	if (!cm_health_take_facts(host, &info.facts, error, sizeof(error), hint, sizeof(hint)))
+	{
+		cm_host_lose(host, error, hint);
+		return;
+	}
+	host->info_ms = cm_ex.now_ms + HEARTBEATS_PER_INFO * cm_guc_heartbeat_interval_ms;
+	if (host->phase == CM_HOST_READY)
+	{
+		begin_list_markers(host);
+		return;
+	}
+	begin_pacing(host);
+	host->engine_at_us = info.at_us;
 	begin_remembering(host);
+}
+
+static void
+begin_info(CmExecHost *host)
+{
+	if (cm_ex.superseded_by != 0)
+		return;
+	host->request = cm_engine_begin_info(&host->engine, ASK_TIMEOUT_MS, note_info, host);
+	cm_ex.counters.http_requests++;
 }
 
 static void
@@ -584,10 +630,8 @@ note_version(CmHttpRequest *request, void *arg)
 	if (cm_http_peer_certificate(request) != NULL)
 		replace_text(host, &host->presented, cm_http_peer_certificate(request));
 	cm_http_finish(request);
-	if (cm_ex.superseded_by != 0)
-		return;
-	host->request = cm_engine_begin_info(&host->engine, ASK_TIMEOUT_MS, note_info, host);
-	cm_ex.counters.http_requests++;
+	cm_health_note_answer(host);
+	begin_info(host);
 }
 
 static void
@@ -602,6 +646,7 @@ begin_connecting(CmExecHost *host)
 	}
 	host->tls_problem[0] = '\0';
 	host->phase = CM_HOST_ASKING;
+	cm_health_begin_look(host);
 	host->request = cm_engine_begin_version(&host->engine, ASK_TIMEOUT_MS, note_version, host);
 	cm_ex.counters.http_requests++;
 }
@@ -718,6 +763,8 @@ note_markers(CmHttpRequest *request, void *arg)
 		return;
 	}
 	cm_http_finish(request);
+	if (host->phase == CM_HOST_READY)
+		cm_health_note_answer(host);
 	if (!judge_markers(host, markers, n, &has_ours))
 		return;
 	/* The first of all needs none: nobody was before him. */
@@ -743,6 +790,8 @@ begin_list_markers(CmExecHost *host)
 {
 	if (cm_ex.superseded_by != 0)
 		return;
+	if (host->phase == CM_HOST_READY)
+		cm_health_begin_look(host);
 	host->request =
 		cm_engine_begin_list_markers(&host->engine, &cm_ex.identity, note_markers, host);
 	cm_ex.counters.http_requests++;
@@ -814,6 +863,13 @@ choose_listed(CmListed *listed, int n, const CmTask *task)
 	return first;
 }
 
+/* Up to a tenth less, so that hosts that came together are not asked together. */
+static int64
+jitter(int64 interval_ms)
+{
+	return interval_ms - (int64) (interval_ms / 10 * pg_prng_double(&pg_global_prng_state));
+}
+
 static void
 note_list(CmHttpRequest *request, void *arg)
 {
@@ -837,7 +893,7 @@ note_list(CmHttpRequest *request, void *arg)
 	if (cm_ex.superseded_by != 0)
 		return;
 	host->was_listed = true;
-	host->next_ms = cm_ex.now_ms + cm_guc_heartbeat_interval_ms;
+	host->next_ms = cm_ex.now_ms + jitter(cm_guc_heartbeat_interval_ms);
 	if (host->phase != CM_HOST_READY)
 		cm_host_become_ready(host);
 	n = sort_listed(listed, n);
@@ -897,10 +953,13 @@ renew_tls(CmExecHost *host)
 }
 
 static void
-begin_refresh(CmExecHost *host)
+begin_heartbeat(CmExecHost *host)
 {
 	renew_tls(host);
-	begin_list_markers(host);
+	if (cm_ex.now_ms >= host->info_ms)
+		begin_info(host);
+	else
+		begin_list_markers(host);
 }
 
 static void
@@ -913,7 +972,7 @@ tick_host(CmExecHost *host)
 	{
 		case CM_HOST_AWAY:
 			host->next_ms = cm_ex.now_ms + RETRY_MAX_MS;
-			if (host->is_configured || has_tasks(host))
+			if (host->is_configured || cm_host_has_tasks(host))
 				host->type->connect(host);
 			break;
 		case CM_HOST_ASKING:
@@ -942,9 +1001,14 @@ cm_hosts_tick(void)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
+		int64 health_ms;
+
 		tick_host(host);
+		health_ms = cm_health_tick(host);
 		if (next_ms == 0 || host->next_ms < next_ms)
 			next_ms = host->next_ms;
+		if (health_ms != 0 && health_ms < next_ms)
+			next_ms = health_ms;
 	}
 	return next_ms;
 }
@@ -954,7 +1018,7 @@ const CmExecutorType cm_executor_docker = {
 	.is_paced = true,
 	.is_lasting = true,
 	.connect = begin_connecting,
-	.refresh = begin_refresh,
+	.refresh = begin_heartbeat,
 	.inspect = cm_call_inspect,
 	.create = cm_call_create,
 	.start = cm_call_start,

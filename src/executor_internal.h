@@ -145,12 +145,18 @@ struct CmExecHost
 	int slots;
 	int weight;
 	bool auto_pull_images;
+	bool require_userns;
+	char *removed_by;			  /* it is to go, its jobs with it; NULL: it is not */
+	int64 enabled_since_ms;		  /* when it was last made active; 0: it always was */
+	char accepted_engine_id[128]; /* by an administrator, in place of engine_id; or "" */
 
 	CmHostPhase phase;
 	CmHttpRequest *request; /* version, info, marks or list */
 	CmHttpRequest *events;
 	int64 list_begun_ms;
-	int64 next_ms; /* next try, or next list */
+	int64 next_ms;	/* next try, or next list */
+	int64 info_ms;	/* when it is to be asked for its facts again */
+	int64 asked_us; /* when the look under way began */
 	int64 ready_since_ms;
 	int failures;
 	int connection;			/* counts connections lost */
@@ -161,10 +167,12 @@ struct CmExecHost
 
 	bool state_changed; /* what follows is to be recorded */
 	char engine_version[64];
-	int cpus;
-	int64 memory_bytes;
+	CmEngineFacts facts;
+	bool has_facts;		 /* of this connection or an earlier one */
+	char engine_id[128]; /* the engine that its jobs are on; "": any */
 	char error[512];
 	char hint[512];
+	bool drain_wanted; /* silent for too long: to be recorded as disabled */
 
 	CmPacer pacer;	/* bounds, once it is begun, ... */
 	int n_starting; /* ... the tasks that hold one of its start slots */
@@ -313,8 +321,9 @@ typedef struct CmExecutor
 	int64 step_not_before_ms[CM_MAX_DB_STEPS]; /* a step that failed waits alone */
 	int64 hosts_mark;
 	bool hosts_loaded;
-	bool has_ready;	  /* pending jobs that found no slot */
-	bool has_orphans; /* jobs under way whose host's row is gone */
+	bool has_ready;		  /* pending jobs that found no slot */
+	bool has_orphans;	  /* jobs under way whose host's row is gone */
+	bool has_old_pending; /* at the start, jobs up to identity.old_jobs_up_to */
 	int64 publish_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
 	bool is_dropped;
@@ -331,6 +340,7 @@ extern int64 cm_executor_now_ms(void);
 /* executor_hosts.c */
 extern void cm_hosts_apply_rows(const CmHostRow *rows, int n);
 extern CmExecHost *cm_hosts_find(int id);
+extern bool cm_host_has_tasks(const CmExecHost *host);
 /* What is due by the clock; returns the next time that anything is. */
 extern int64 cm_hosts_tick(void);
 /* Something went wrong with a call: look whether the host is still there. */
@@ -370,6 +380,26 @@ extern void cm_hosts_judge_strays(CmExecHost *host, const int *attempts);
 extern void cm_hosts_begin_purge(void);
 extern bool cm_hosts_purge_is_done(void);
 extern void cm_hosts_warn_of_unpurged(void);
+
+/* executor_health.c */
+/* Marks the begin of a look, and its end. */
+extern void cm_health_begin_look(CmExecHost *host);
+extern void cm_health_note_answer(const CmExecHost *host);
+extern void cm_health_note_silence(const CmExecHost *host);
+/*
+ * Takes what the engine tells of itself.  false: it is not the engine that the
+ * host's unfinished jobs are on, nor one that an administrator accepted; then
+ * error and hint say so, and nothing may be done there.
+ */
+extern bool cm_health_take_facts(CmExecHost *host, const CmEngineFacts *facts, char *error,
+								 size_t error_size, char *hint, size_t hint_size);
+/* May jobs be started on what answers there?  NULL: yes; else why not. */
+extern const char *cm_health_objection(const CmExecHost *host);
+/*
+ * What follows when a host is silent for long: it is disabled, or its jobs are
+ * given up, where an administrator said so.  Returns the next time, or 0.
+ */
+extern int64 cm_health_tick(CmExecHost *host);
 
 /* executor_tasks.c */
 extern CmTask *cm_task_new(const CmTaken *taken, bool is_recovered);

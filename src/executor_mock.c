@@ -112,6 +112,7 @@ connect_mock(CmExecHost *host)
 
 	/* Whatever may have been started there is recorded. */
 	host->was_listed = true;
+	cm_health_begin_look(host);
 	if (mock->error[0] != '\0')
 		cm_host_lose(host, mock->error, mock->hint);
 	else
@@ -119,6 +120,7 @@ connect_mock(CmExecHost *host)
 		strlcpy(host->engine_version, "mock", sizeof(host->engine_version));
 		if (host->phase != CM_HOST_READY)
 			cm_host_become_ready(host);
+		cm_health_note_answer(host);
 		look_at_tasks(host);
 	}
 	host->next_ms = cm_ex.now_ms + NEVER_MS;

@@ -407,6 +407,23 @@ needs_host(CmAction action)
 	return action != CM_DO_NOTHING && action != CM_DO_SAVE_ID;
 }
 
+/* What the host's engine must have may have changed since the job was claimed. */
+static bool
+object_to_start(CmTask *task, CmAction action)
+{
+	const char *why;
+
+	if ((action != CM_DO_CREATE && action != CM_DO_START) || task->host->phase != CM_HOST_READY)
+		return false;
+	why = cm_health_objection(task->host);
+	if (why == NULL)
+		return false;
+	cm_task_refuse(task, CM_REASON_POLICY,
+				   psprintf("not started on host \"%s\": %s", task->host->name, why), NULL,
+				   "See cm_host_security_report().");
+	return true;
+}
+
 void
 cm_task_step(CmTask *task)
 {
@@ -438,6 +455,8 @@ cm_task_step(CmTask *task)
 			record_running(task);
 			continue;
 		}
+		if (object_to_start(task, decision.action))
+			continue;
 		if (decision.next != task->s.state)
 			begin_ending(task, &decision);
 		else if (task->host->phase == CM_HOST_READY || !needs_host(decision.action))
@@ -752,6 +771,8 @@ cm_task_new(const CmTaken *taken, bool is_recovered)
 	task->s.has_id = taken->container_id[0] != '\0';
 	task->s.cancel_requested = taken->cancel_requested;
 	task->s.seen = is_recovered ? CM_SEEN_UNKNOWN : CM_SEEN_ABSENT;
+	/* What its row says is what the executor before us saw. */
+	task->detail_changed = is_recovered;
 	/* Whoever was here before may have sent a start; another server also one of a
 	 * container whose id has not come to us. */
 	task->s.start_unsure = is_recovered && taken->state == CM_LAUNCHING &&

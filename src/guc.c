@@ -30,6 +30,7 @@ bool cm_guc_take_over_copies = false;
 bool cm_guc_allow_plain_tcp = false;
 int cm_guc_poll_interval_ms = 10000;
 int cm_guc_heartbeat_interval_ms = 20000;
+int cm_guc_disable_unhealthy_after_s = 0;
 int cm_guc_default_memory_limit_mb = 512;
 int cm_guc_max_memory_limit_mb = 2048;
 double cm_guc_default_cpu_limit = 1.0;
@@ -90,6 +91,14 @@ define_working(void)
 		"Engines report the end of a container at once; the list finds what such a report "
 		"missed, and a host that is gone. Raise it with hundreds of hosts.",
 		&cm_guc_heartbeat_interval_ms, 20000, 1000, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+		NULL);
+
+	DefineCustomIntVariable(
+		"container_manager.disable_unhealthy_after",
+		"How long a host may be unhealthy before it is disabled.",
+		"An unhealthy host gets no jobs and is back by itself; a disabled one stays so until "
+		"cm_enable_host(). 0 disables none. Set it where somebody is to look first.",
+		&cm_guc_disable_unhealthy_after_s, 0, 0, MAX_TIMEOUT_S, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL,
 		NULL);
 
 	DefineCustomBoolVariable(

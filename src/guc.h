@@ -21,6 +21,7 @@ extern int cm_guc_default_memory_limit_mb;
 extern int cm_guc_max_memory_limit_mb;
 extern double cm_guc_default_cpu_limit;
 extern double cm_guc_max_cpu_limit;
+extern int cm_guc_disable_unhealthy_after_s;
 extern int cm_guc_default_timeout_s;
 extern int cm_guc_max_timeout_s;
 extern int cm_guc_stop_grace_ms;

@@ -66,6 +66,13 @@ typedef struct CmWaiter
 	int64 job_id;
 } CmWaiter;
 
+/* Under the lock. */
+typedef struct SharedPulse
+{
+	Oid database; /* InvalidOid: the place is free */
+	CmPulse pulse;
+} SharedPulse;
+
 typedef struct CmShared
 {
 	LWLock lock;
@@ -74,6 +81,7 @@ typedef struct CmShared
 	pg_atomic_uint32 requests[MAX_REQUESTS]; /* databases; 0: free */
 	CmSlot slots[CM_MAX_DATABASES];
 	CmWaiter waiters[CM_MAX_WAITERS];
+	SharedPulse pulses[CM_MAX_PULSES];
 } CmShared;
 
 static CmShared *shared = NULL;
@@ -292,6 +300,74 @@ is_kept_out(CmSlot *slot)
 	return true;
 }
 
+/* --- the hosts' pulse --- */
+
+static SharedPulse *
+find_pulse(Oid database, int host_id)
+{
+	for (int i = 0; i < CM_MAX_PULSES; i++)
+	{
+		SharedPulse *found = &shared->pulses[i];
+
+		if (found->database == database &&
+			(found->pulse.host_id == host_id || database == InvalidOid))
+			return found;
+	}
+	return NULL;
+}
+
+void
+cm_shmem_note_pulse(int host_id, TimestampTz checked_at, int64 response_us, int failures)
+{
+	SharedPulse *found;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	found = find_pulse(MyDatabaseId, host_id);
+	if (found == NULL)
+		found = find_pulse(InvalidOid, 0);
+	if (found != NULL)
+	{
+		found->database = MyDatabaseId;
+		found->pulse = (CmPulse){host_id, checked_at, response_us, failures};
+	}
+	LWLockRelease(&shared->lock);
+}
+
+void
+cm_shmem_forget_pulse(int host_id)
+{
+	SharedPulse *found;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	found = find_pulse(MyDatabaseId, host_id);
+	if (found != NULL)
+		found->database = InvalidOid;
+	LWLockRelease(&shared->lock);
+}
+
+/* Under the lock. */
+static void
+forget_pulses(Oid database)
+{
+	for (int i = 0; i < CM_MAX_PULSES; i++)
+		if (shared->pulses[i].database == database)
+			shared->pulses[i].database = InvalidOid;
+}
+
+int
+cm_shmem_read_pulses(CmPulse *pulses)
+{
+	int n = 0;
+
+	attach();
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	for (int i = 0; i < CM_MAX_PULSES; i++)
+		if (shared->pulses[i].database == MyDatabaseId)
+			pulses[n++] = shared->pulses[i].pulse;
+	LWLockRelease(&shared->lock);
+	return n;
+}
+
 /* --- leaving --- */
 
 static void
@@ -308,6 +384,7 @@ leave_executor(void)
 	slot->status.blocked_on[0] = '\0';
 	slot->status.n_blockers = 0;
 	pg_atomic_write_u32(&slot->proc, 0);
+	forget_pulses(database);
 	if (phase != CM_PHASE_NO_EXTENSION && phase != CM_PHASE_DISABLED && !is_kept_out(slot))
 		pg_atomic_write_u32(&slot->phase, CM_PHASE_CRASHED);
 	flags = pg_atomic_exchange_u32(&slot->wake_flags, 0);

@@ -20,6 +20,7 @@
 
 #define CM_MAX_DATABASES 48 /* databases with an executor */
 #define CM_MAX_WAITERS 512	/* sessions in cm_wait_job and its siblings */
+#define CM_MAX_PULSES 512	/* hosts whose last look is told */
 
 /* Why the executor is woken; an or of these. */
 #define CM_WAKE_JOBS 0x1	  /* jobs were submitted */
@@ -112,6 +113,9 @@ extern void cm_shmem_wake_at_commit(uint32 flags);
 
 /* --- waiters --- */
 
+/* In place of a job: woken when any job leaves its host. */
+#define CM_WAITER_FOR_HOSTS 0
+
 /*
  * Enters this session as waiting for the job's end, in place of what it waited
  * for before; false: the table is full, poll instead.  Left at the end of the
@@ -121,6 +125,24 @@ extern bool cm_shmem_enter_waiter(int64 job_id);
 extern void cm_shmem_leave_waiter(void);
 /* Sets the latch of whoever waits for one of these jobs of this database. */
 extern void cm_shmem_wake_waiters(const int64 *job_ids, int n);
+
+/* --- the hosts' pulse --- */
+
+/* How the executor of this database last found a host. */
+typedef struct CmPulse
+{
+	int host_id;
+	TimestampTz checked_at;
+	int64 response_us; /* -1: it did not answer */
+	int failures;	   /* in a row */
+} CmPulse;
+
+/* In the executor only.  What is over CM_MAX_PULSES of a server is not kept. */
+extern void cm_shmem_note_pulse(int host_id, TimestampTz checked_at, int64 response_us,
+								int failures);
+extern void cm_shmem_forget_pulse(int host_id);
+/* Those of this database while its executor is there; at most CM_MAX_PULSES. */
+extern int cm_shmem_read_pulses(CmPulse *pulses);
 
 /* --- starting and sending away --- */
 

@@ -17,7 +17,9 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "portability/instr_time.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -32,26 +34,68 @@
 
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
 #define INFO_TIMEOUT_MS (10 * 1000)
+#define MAX_PROBES_AT_ONCE 64
 
-PG_FUNCTION_INFO_V1(cm_hosts_probe_engine);
+PG_FUNCTION_INFO_V1(cm_hosts_probe_engines);
 PG_FUNCTION_INFO_V1(cm_hosts_read_info);
 PG_FUNCTION_INFO_V1(cm_hosts_list_engine);
 
 /* One engine that is asked, and why it did not answer. */
 typedef struct Probe
 {
-	MemoryContext context;
-	MemoryContextCallback on_reset;
+	struct Probes *all;
 	const char *host;
 	CmEngine engine;
+	instr_time begin;
+	double latency_ms;
+	bool is_ok;
 	CmVersion version;
 	CmDiagnosis diagnosis;
 } Probe;
 
-static void
-close_transport(void *engine)
+/* Engines that are asked at the same time. */
+typedef struct Probes
 {
-	cm_transport_close(engine);
+	MemoryContext context;
+	MemoryContextCallback on_reset;
+	CmHttp *http;
+	Probe *probes;
+	int n;
+	int n_begun;
+	int n_ended;
+	int64 timeout_ms;
+	bool are_done;
+} Probes;
+
+static void
+close_transports(void *arg)
+{
+	Probes *all = arg;
+
+	for (int i = 0; i < all->n; i++)
+		cm_transport_close(&all->probes[i].engine);
+}
+
+/*
+ * For so many engines.  The context lives in the current one, and is deleted by the
+ * caller, or with that.
+ */
+static Probes *
+make_probes(int n)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
+	Probes *all = MemoryContextAllocZero(context, sizeof(Probes));
+
+	all->context = context;
+	all->probes = MemoryContextAllocZero(context, sizeof(Probe) * Max(n, 1));
+	all->n = n;
+	all->on_reset.func = close_transports;
+	all->on_reset.arg = all;
+	/* Before that of http, for the last comes first: requests use the keys. */
+	MemoryContextRegisterResetCallback(context, &all->on_reset);
+	all->http = cm_http_new(context);
+	return all;
 }
 
 static const char *
@@ -132,30 +176,21 @@ read_address(HeapTupleHeader row, CmHostAddress *address)
 	read_stored_tls(address);
 }
 
-/*
- * row: of cm_hosts.  The context lives in the current one, and is deleted by the
- * caller, or with that.  false: the diagnosis says why the host cannot be asked.
- */
+/* row: of cm_hosts.  false: the diagnosis says why the host cannot be asked. */
 static bool
-open_probe(HeapTupleHeader row, Probe **probe)
+open_probe(Probes *all, int number, HeapTupleHeader row)
 {
-	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "engine probe", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
+	MemoryContext caller = MemoryContextSwitchTo(all->context);
+	Probe *probe = &all->probes[number];
 	CmHostAddress address;
 	bool is_ok;
 
-	*probe = palloc0(sizeof(Probe));
-	(*probe)->context = context;
-	(*probe)->host = get_text(row, "name");
-	(*probe)->on_reset.func = close_transport;
-	(*probe)->on_reset.arg = &(*probe)->engine;
-	/* Before that of http, for the last comes first: requests use the key. */
-	MemoryContextRegisterResetCallback(context, &(*probe)->on_reset);
-	(*probe)->engine.http = cm_http_new(context);
-	strlcpy((*probe)->engine.pool, "probe", sizeof((*probe)->engine.pool));
+	probe->all = all;
+	probe->host = get_text(row, "name");
+	probe->engine.http = all->http;
+	snprintf(probe->engine.pool, sizeof(probe->engine.pool), "probe%d", number);
 	read_address(row, &address);
-	is_ok = cm_transport_apply(&(*probe)->engine, &address, &(*probe)->diagnosis);
+	is_ok = cm_transport_apply(&probe->engine, &address, &probe->diagnosis);
 	MemoryContextSwitchTo(caller);
 	return is_ok;
 }
@@ -208,9 +243,10 @@ throw_diagnosis(const Probe *probe)
 static Probe *
 open_or_throw(HeapTupleHeader row)
 {
-	Probe *probe;
+	Probes *all = make_probes(1);
+	Probe *probe = &all->probes[0];
 
-	if (!open_probe(row, &probe) || !ask_version(probe, INFO_TIMEOUT_MS))
+	if (!open_probe(all, 0, row) || !ask_version(probe, INFO_TIMEOUT_MS))
 		throw_diagnosis(probe);
 	return probe;
 }
@@ -233,45 +269,117 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 	values[column] = nulls[column] ? (Datum) 0 : CStringGetTextDatum(text);
 }
 
-/* (host, timeout) -> ok, latency_ms, engine_version, api_version, error, hint. */
-Datum
-cm_hosts_probe_engine(PG_FUNCTION_ARGS)
+/* --- whether they answer --- */
+
+static void begin_next_probe(Probes *all);
+
+static void
+end_probe(Probe *probe)
 {
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	int64 timeout_ms = get_timeout_ms(PG_GETARG_INTERVAL_P(1));
-	Probe *probe;
-	instr_time begin;
-	instr_time end;
-	bool is_ok;
-	TupleDesc desc;
-	Datum values[6];
-	bool nulls[6] = {0};
+	Probes *all = probe->all;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-
-	is_ok = open_probe(row, &probe);
-	INSTR_TIME_SET_CURRENT(begin);
-	is_ok = is_ok && ask_version(probe, timeout_ms);
-	INSTR_TIME_SET_CURRENT(end);
-	INSTR_TIME_SUBTRACT(end, begin);
-
-	values[0] = BoolGetDatum(is_ok);
-	values[1] = Float8GetDatum(INSTR_TIME_GET_MILLISEC(end));
-	nulls[1] = !is_ok;
-	set_text(values, nulls, 2,
-			 is_ok ? cm_store_text_from_utf8(probe->version.engine_version) : NULL);
-	set_text(values, nulls, 3, is_ok ? psprintf("1.%d", probe->engine.api_minor) : NULL);
-	set_text(values, nulls, 4, probe->diagnosis.error);
-	set_text(values, nulls, 5, probe->diagnosis.hint);
-	MemoryContextDelete(probe->context);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	all->are_done = ++all->n_ended == all->n;
 }
+
+static void
+note_probe(CmHttpRequest *request, void *arg)
+{
+	Probe *probe = arg;
+	CmFault fault = {0};
+	instr_time end;
+
+	INSTR_TIME_SET_CURRENT(end);
+	INSTR_TIME_SUBTRACT(end, probe->begin);
+	probe->latency_ms = INSTR_TIME_GET_MILLISEC(end);
+	probe->is_ok = cm_engine_read_version(request, &probe->engine, &probe->version, &fault);
+	if (!probe->is_ok)
+		cm_diagnosis_make(&probe->engine, request, &fault, &probe->diagnosis);
+	cm_http_finish(request);
+	end_probe(probe);
+	begin_next_probe(probe->all);
+}
+
+/* Those whose connection cannot even be tried have ended already. */
+static void
+begin_next_probe(Probes *all)
+{
+	Probe *probe;
+
+	while (all->n_begun < all->n && all->probes[all->n_begun].diagnosis.error[0] != '\0')
+		end_probe(&all->probes[all->n_begun++]);
+	if (all->n_begun == all->n)
+		return;
+	probe = &all->probes[all->n_begun++];
+	INSTR_TIME_SET_CURRENT(probe->begin);
+	cm_engine_begin_version(&probe->engine, all->timeout_ms, note_probe, probe);
+}
+
+/* In one loop, so that those that hang cost the time of one. */
+static Probes *
+run_probes(ArrayType *hosts, int64 timeout_ms)
+{
+	Datum *rows;
+	int n;
+	int16 length;
+	bool is_by_value;
+	char alignment;
+	Probes *all;
+
+	get_typlenbyvalalign(ARR_ELEMTYPE(hosts), &length, &is_by_value, &alignment);
+	deconstruct_array(hosts, ARR_ELEMTYPE(hosts), length, is_by_value, alignment, &rows, NULL, &n);
+	all = make_probes(n);
+	all->timeout_ms = timeout_ms;
+	for (int i = 0; i < n; i++)
+		(void) open_probe(all, i, DatumGetHeapTupleHeader(rows[i]));
+	all->are_done = n == 0;
+	for (int i = 0; i < MAX_PROBES_AT_ONCE; i++)
+		begin_next_probe(all);
+	cm_engine_wait(all->http, &all->are_done);
+	return all;
+}
+
+static void
+put_probe(ReturnSetInfo *result, int n, const Probe *probe)
+{
+	Datum values[7];
+	bool nulls[7] = {0};
+
+	values[0] = Int32GetDatum(n);
+	values[1] = BoolGetDatum(probe->is_ok);
+	values[2] = Float8GetDatum(probe->latency_ms);
+	nulls[2] = !probe->is_ok;
+	set_text(values, nulls, 3,
+			 probe->is_ok ? cm_store_text_from_utf8(probe->version.engine_version) : NULL);
+	set_text(values, nulls, 4, probe->is_ok ? psprintf("1.%d", probe->engine.api_minor) : NULL);
+	set_text(values, nulls, 5, probe->diagnosis.error);
+	set_text(values, nulls, 6, probe->diagnosis.hint);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/*
+ * (hosts, timeout) -> n, ok, latency_ms, engine_version, api_version, error, hint;
+ * n counts from 1.
+ */
+Datum
+cm_hosts_probe_engines(PG_FUNCTION_ARGS)
+{
+	int64 timeout_ms = get_timeout_ms(PG_GETARG_INTERVAL_P(1));
+	Probes *all;
+
+	InitMaterializedSRF(fcinfo, 0);
+	all = run_probes(PG_GETARG_ARRAYTYPE_P(0), timeout_ms);
+	for (int i = 0; i < all->n; i++)
+		put_probe((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &all->probes[i]);
+	MemoryContextDelete(all->context);
+	return (Datum) 0;
+}
+
+/* --- what they tell of themselves --- */
 
 static bool
 read_info(CmHttpRequest *request, CmEngine *engine, void *info, CmFault *fault)
 {
-	return cm_engine_read_info(request, info, fault);
+	return cm_engine_read_info(request, engine, info, fault);
 }
 
 /* (host) -> the engine's answer to /info, as JSON text. */
@@ -288,7 +396,7 @@ cm_hosts_read_info(PG_FUNCTION_ARGS)
 	if (!await_answer(probe, request, &is_done, read_info, &info))
 		throw_diagnosis(probe);
 	result = cstring_to_text(cm_store_text_from_utf8(pnstrdup(info.json, info.n_json)));
-	MemoryContextDelete(probe->context);
+	MemoryContextDelete(probe->all->context);
 	PG_RETURN_TEXT_P(result);
 }
 
@@ -354,6 +462,6 @@ cm_hosts_list_engine(PG_FUNCTION_ARGS)
 		throw_diagnosis(probe);
 	for (int i = 0; i < list.n; i++)
 		put_shown((ReturnSetInfo *) fcinfo->resultinfo, &list.shown[i]);
-	MemoryContextDelete(probe->context);
+	MemoryContextDelete(probe->all->context);
 	return (Datum) 0;
 }

@@ -338,6 +338,19 @@ check_mock(HostRow *row)
 }
 
 static void
+check_option(const HostRow *row, const char *key, const JsonbValue *value)
+{
+	if (strcmp(key, "require_userns") != 0)
+		refuse("0A000", "executor_config",
+			   psprintf("executor_config \"%s\" is not available in this version", key),
+			   "This version knows require_userns.", "Leave it out.");
+	if (value->type != jbvBool)
+		refuse("22023", "executor_config",
+			   psprintf("executor_config \"%s\" of host \"%s\" is not a boolean", key, row->shown),
+			   "", "Write true or false.");
+}
+
+static void
 check_executor_config(const HostRow *row)
 {
 	bool is_null;
@@ -350,14 +363,13 @@ check_executor_config(const HostRow *row)
 		return;
 	iterator = JsonbIteratorInit(&DatumGetJsonbP(config)->root);
 	(void) JsonbIteratorNext(&iterator, &value, true);
-	if (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
+	while (JsonbIteratorNext(&iterator, &value, true) == WJB_KEY)
 	{
 		char key[CM_MAX_NAME_BYTES + 1];
 
 		show_name(pnstrdup(value.val.string.val, value.val.string.len), key, sizeof(key));
-		refuse("0A000", "executor_config",
-			   psprintf("executor_config \"%s\" is not available in this version", key),
-			   "This version knows no options of executor types.", "Leave executor_config out.");
+		(void) JsonbIteratorNext(&iterator, &value, true);
+		check_option(row, key, &value);
 	}
 }
 

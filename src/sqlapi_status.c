@@ -25,6 +25,7 @@
 #define SHORT_IMAGE_SIZE 64
 
 PG_FUNCTION_INFO_V1(cm_status_read_executor);
+PG_FUNCTION_INFO_V1(cm_status_read_pulses);
 PG_FUNCTION_INFO_V1(cm_status_short_image);
 
 /* A row under construction. */
@@ -155,4 +156,26 @@ cm_status_short_image(PG_FUNCTION_ARGS)
 
 	cm_image_ref_shorten(text_to_cstring(PG_GETARG_TEXT_PP(0)), out, sizeof(out));
 	PG_RETURN_TEXT_P(cstring_to_text(out));
+}
+
+/* -> host_id, last_checked, response_ms, failures. */
+Datum
+cm_status_read_pulses(PG_FUNCTION_ARGS)
+{
+	CmPulse *pulses = palloc(sizeof(CmPulse) * CM_MAX_PULSES);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int n = cm_shmem_read_pulses(pulses);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		RowWriter row = {0};
+
+		put(&row, Int32GetDatum(pulses[i].host_id), false);
+		put_time(&row, pulses[i].checked_at);
+		put(&row, Float8GetDatum(pulses[i].response_us / 1000.0), pulses[i].response_us < 0);
+		put(&row, Int32GetDatum(pulses[i].failures), false);
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+	}
+	return (Datum) 0;
 }

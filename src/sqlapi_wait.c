@@ -36,13 +36,12 @@
 #include "logread.h"
 #include "shmem.h"
 #include "sqlapi_util.h"
+#include "sqlapi_wait.h"
 
 PG_FUNCTION_INFO_V1(cm_wait_job);
 PG_FUNCTION_INFO_V1(cm_await_job);
 PG_FUNCTION_INFO_V1(cm_run_job);
 
-#define FOR_EVER_MS PG_INT64_MAX
-#define DEFAULT_TIMEOUT_MS (60 * 1000) /* of cm_wait_job and cm_await_job */
 #define SAFETY_NET_MS (5 * 1000)
 #define POLL_MS 1000 /* where the table of waiters is full */
 
@@ -93,10 +92,8 @@ read_look(FunctionCallInfo fcinfo, int64 job_id, JobLook *look)
 
 typedef struct Looking
 {
-	FunctionCallInfo fcinfo;
-	int64 job_id;
-	bool checks_rights; /* whether the caller may see the job */
-	JobLook *look;
+	void (*function)(void *);
+	void *argument;
 } Looking;
 
 /* Nothing locks the called function, so that it may have been dropped. */
@@ -108,18 +105,16 @@ look_in_subtransaction(void *argument)
 	AcceptInvalidationMessages();
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
-	if (looking->checks_rights)
-		cm_sqlapi_find_job(looking->fcinfo, looking->job_id);
-	read_look(looking->fcinfo, looking->job_id, looking->look);
+	looking->function(looking->argument);
 	SPI_finish();
 	PopActiveSnapshot();
 }
 
 /* An error must not leave before the subtransaction is ended, either. */
-static void
-look_at_job(FunctionCallInfo fcinfo, int64 job_id, bool checks_rights, JobLook *look)
+void
+cm_sqlapi_look(void (*function)(void *), void *argument)
 {
-	Looking looking = {fcinfo, job_id, checks_rights, look};
+	Looking looking = {function, argument};
 	ErrorData *error = cm_sqlapi_try(look_in_subtransaction, &looking);
 
 	if (error != NULL)
@@ -146,15 +141,9 @@ refuse_endless(int64 job_id, const JobLook *look)
 /* --- waiting --- */
 
 static void
-name_job(void *job_id)
+sleep_until_news(const CmWait *wait, int64 at_most_ms)
 {
-	errcontext("waiting for job " INT64_FORMAT ", which goes on by itself", *(int64 *) job_id);
-}
-
-static void
-sleep_until_news(int64 job_id, int64 at_most_ms)
-{
-	ErrorContextCallback context = {error_context_stack, name_job, &job_id};
+	ErrorContextCallback context = {error_context_stack, wait->name_it, wait->argument};
 
 	error_context_stack = &context;
 	InvalidateCatalogSnapshotConditionally();
@@ -171,19 +160,18 @@ milliseconds_left(int64 timeout_ms, const instr_time *began)
 {
 	instr_time passed;
 
-	if (timeout_ms == FOR_EVER_MS)
-		return FOR_EVER_MS;
+	if (timeout_ms == CM_WAIT_FOR_EVER_MS)
+		return CM_WAIT_FOR_EVER_MS;
 	INSTR_TIME_SET_CURRENT(passed);
 	INSTR_TIME_SUBTRACT(passed, *began);
 	return timeout_ms - (int64) INSTR_TIME_GET_MILLISEC(passed);
 }
 
-/* *look is the last one; it is not over where the timeout came first. */
-static void
-wait_for_end(FunctionCallInfo fcinfo, int64 job_id, int64 timeout_ms, bool checks_rights,
-			 JobLook *look)
+bool
+cm_sqlapi_wait(const CmWait *wait, int64 timeout_ms)
 {
 	bool is_entered = false;
+	bool is_over;
 	instr_time began;
 
 	INSTR_TIME_SET_CURRENT(began);
@@ -192,23 +180,70 @@ wait_for_end(FunctionCallInfo fcinfo, int64 job_id, int64 timeout_ms, bool check
 		int64 left_ms;
 
 		if (!is_entered)
-			is_entered = cm_shmem_enter_waiter(job_id);
-		look_at_job(fcinfo, job_id, checks_rights, look);
-		checks_rights = false;
-		if (look->is_over)
-			break;
-		refuse_endless(job_id, look);
+			is_entered = cm_shmem_enter_waiter(wait->key);
+		is_over = wait->is_over(wait->argument);
 		left_ms = milliseconds_left(timeout_ms, &began);
-		if (left_ms <= 0)
+		if (is_over || left_ms <= 0)
 			break;
-		sleep_until_news(job_id, Min(left_ms, is_entered ? SAFETY_NET_MS : POLL_MS));
+		sleep_until_news(wait, Min(left_ms, is_entered ? SAFETY_NET_MS : POLL_MS));
 	}
 	cm_shmem_leave_waiter();
+	return is_over;
+}
+
+/* Waiting for a job's end. */
+typedef struct EndWait
+{
+	FunctionCallInfo fcinfo;
+	int64 job_id;
+	bool checks_rights; /* whether the caller may see the job */
+	JobLook *look;
+} EndWait;
+
+static void
+name_job(void *argument)
+{
+	const EndWait *wait = argument;
+
+	errcontext("waiting for job " INT64_FORMAT ", which goes on by itself", wait->job_id);
+}
+
+static void
+look_at_job(void *argument)
+{
+	const EndWait *wait = argument;
+
+	if (wait->checks_rights)
+		cm_sqlapi_find_job(wait->fcinfo, wait->job_id);
+	read_look(wait->fcinfo, wait->job_id, wait->look);
+}
+
+static bool
+is_at_end(void *argument)
+{
+	EndWait *wait = argument;
+
+	cm_sqlapi_look(look_at_job, wait);
+	wait->checks_rights = false;
+	if (!wait->look->is_over)
+		refuse_endless(wait->job_id, wait->look);
+	return wait->look->is_over;
+}
+
+/* *look is the last one; it is not over where the timeout came first. */
+static void
+wait_for_end(FunctionCallInfo fcinfo, int64 job_id, int64 timeout_ms, bool checks_rights,
+			 JobLook *look)
+{
+	EndWait end = {fcinfo, job_id, checks_rights, look};
+	CmWait wait = {job_id, is_at_end, &end, name_job};
+
+	(void) cm_sqlapi_wait(&wait, timeout_ms);
 }
 
 /* A century and more counts as for ever, and so does 'infinity'. */
-static int64
-get_timeout_ms(FunctionCallInfo fcinfo, int arg, int64 fallback_ms)
+int64
+cm_sqlapi_wait_timeout_ms(FunctionCallInfo fcinfo, int arg, int64 fallback_ms)
 {
 	const double max_ms = 100.0 * 365 * 86400 * 1000;
 	double ms;
@@ -219,7 +254,7 @@ get_timeout_ms(FunctionCallInfo fcinfo, int arg, int64 fallback_ms)
 	if (ms < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must not be negative")));
-	return ms > max_ms ? FOR_EVER_MS : (int64) ms;
+	return ms > max_ms ? CM_WAIT_FOR_EVER_MS : (int64) ms;
 }
 
 Datum
@@ -231,8 +266,8 @@ cm_wait_job(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	/* The same statement may have submitted the job: this makes it visible. */
 	CommandCounterIncrement();
-	wait_for_end(fcinfo, PG_GETARG_INT64(0), get_timeout_ms(fcinfo, 1, DEFAULT_TIMEOUT_MS), true,
-				 &look);
+	wait_for_end(fcinfo, PG_GETARG_INT64(0),
+				 cm_sqlapi_wait_timeout_ms(fcinfo, 1, CM_WAIT_DEFAULT_MS), true, &look);
 	if (!look.is_over)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(look.status));
@@ -247,20 +282,28 @@ may_end_transactions(FunctionCallInfo fcinfo)
 		   !castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 }
 
+void
+cm_sqlapi_check_may_commit(FunctionCallInfo fcinfo, const char *procedure, const char *instead)
+{
+	if (!may_end_transactions(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("%s cannot run in a transaction block or a function", procedure),
+						errhint("Call it by itself, or use %s.", instead)));
+}
+
 /*
  * Ends the transaction and starts one that holds no snapshot between looks,
  * whatever default_transaction_isolation says.
  */
-static void
-commit_to_wait(void)
+void
+cm_sqlapi_commit_to_wait(void)
 {
 	SPI_commit();
 	XactIsoLevel = XACT_READ_COMMITTED;
 }
 
-/* The row of INOUT arguments, in the current memory context. */
-static Datum
-make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+Datum
+cm_sqlapi_make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {
 	TupleDesc desc;
 
@@ -274,17 +317,14 @@ cm_await_job(PG_FUNCTION_ARGS)
 {
 	Datum values[1] = {0};
 	bool nulls[1] = {true};
-	int64 timeout_ms = get_timeout_ms(fcinfo, 1, DEFAULT_TIMEOUT_MS);
+	int64 timeout_ms = cm_sqlapi_wait_timeout_ms(fcinfo, 1, CM_WAIT_DEFAULT_MS);
 	JobLook look;
 
-	if (!may_end_transactions(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-						errmsg("cm_await_job cannot run in a transaction block or a function"),
-						errhint("Call it by itself, or use cm_wait_job.")));
+	cm_sqlapi_check_may_commit(fcinfo, "cm_await_job", "cm_wait_job");
 	if (!PG_ARGISNULL(0))
 	{
 		SPI_connect_ext(SPI_OPT_NONATOMIC);
-		commit_to_wait();
+		cm_sqlapi_commit_to_wait();
 		wait_for_end(fcinfo, PG_GETARG_INT64(0), timeout_ms, true, &look);
 		SPI_commit();
 		SPI_finish();
@@ -292,7 +332,7 @@ cm_await_job(PG_FUNCTION_ARGS)
 			values[0] = PointerGetDatum(cstring_to_text(look.status));
 		nulls[0] = !look.is_over;
 	}
-	return make_row(fcinfo, values, nulls);
+	return cm_sqlapi_make_row(fcinfo, values, nulls);
 }
 
 /* --- submitting and waiting --- */
@@ -480,12 +520,13 @@ fill_in_end(FunctionCallInfo fcinfo, int64 job_id, const char *status, bool fail
 static int64
 run_to_end(FunctionCallInfo fcinfo, int n_shared, JobLook *look)
 {
-	int64 timeout_ms = get_timeout_ms(fcinfo, n_shared + RUN_WAIT_TIMEOUT, FOR_EVER_MS);
+	int64 timeout_ms =
+		cm_sqlapi_wait_timeout_ms(fcinfo, n_shared + RUN_WAIT_TIMEOUT, CM_WAIT_FOR_EVER_MS);
 	int64 job_id;
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	job_id = submit_job(fcinfo, n_shared);
-	commit_to_wait();
+	cm_sqlapi_commit_to_wait();
 	wait_for_end(fcinfo, job_id, timeout_ms, false, look);
 	SPI_commit();
 	SPI_finish();
@@ -516,5 +557,5 @@ cm_run_job(PG_FUNCTION_ARGS)
 		fill_in_end(fcinfo, job_id, look.status, fails, values, nulls);
 	else if (fails)
 		throw_unfinished(job_id, look.status);
-	return make_row(fcinfo, values, nulls);
+	return cm_sqlapi_make_row(fcinfo, values, nulls);
 }

@@ -590,10 +590,14 @@ cm_store_load_hosts(int *n)
 		"SELECT h.id, h.name, h.connection_string, h.is_active AND d.host_name IS NULL,"
 		" h.max_concurrent_jobs, h.weight, h.auto_pull_images,"
 		" h.tls_enabled, h.tls_verify, h.tls_cert_path, t.host_id IS NOT NULL, t.ca, t.cert,"
-		" t.key_sealed, h.executor_type, h.executor_config::text"
+		" t.key_sealed, h.executor_type, h.executor_config::text,"
+		" h.executor_config @> '{\"require_userns\": true}',"
+		" s.engine_id, a.engine_id, d.removed_by::text"
 		" FROM @extschema@.cm_hosts h"
 		" LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name"
 		" LEFT JOIN cm_internal.host_tls t ON t.host_id = h.id"
+		" LEFT JOIN cm_internal.host_states s ON s.host_id = h.id"
+		" LEFT JOIN cm_internal.accepted_engines a ON a.host_id = h.id"
 		" ORDER BY h.id",
 		0,
 		{0},
@@ -614,8 +618,57 @@ cm_store_load_hosts(int *n)
 		hosts[i].auto_pull_images = cm_sql_bool(i, 7);
 		hosts[i].executor_type = cm_sql_text(i, 15);
 		hosts[i].executor_config = cm_sql_text(i, 16);
+		hosts[i].require_userns = cm_sql_bool(i, 17);
+		hosts[i].engine_id = cm_sql_text(i, 18);
+		hosts[i].accepted_engine_id = cm_sql_text(i, 19);
+		hosts[i].removed_by = cm_sql_text(i, 20);
 	}
 	return hosts;
+}
+
+typedef struct Arguments
+{
+	int n;
+	Datum values[CM_SQL_MAX_ARGS];
+	char nulls[CM_SQL_MAX_ARGS + 1];
+} Arguments;
+
+static void
+add_text(Arguments *to, const char *text)
+{
+	to->nulls[to->n] = ' ';
+	to->values[to->n] = make_text(text != NULL && text[0] != '\0' ? text : NULL, &to->nulls[to->n]);
+	to->n++;
+}
+
+static void
+add_int64(Arguments *to, int64 value, bool is_known)
+{
+	to->nulls[to->n] = is_known ? ' ' : 'n';
+	to->values[to->n++] = Int64GetDatum(value);
+}
+
+/* Nothing of what was known before is forgotten where there are no facts. */
+static void
+add_facts(Arguments *to, const CmEngineFacts *facts)
+{
+	static const CmEngineFacts none = {.disk_free_bytes = -1};
+	bool is_known = facts != NULL;
+
+	facts = is_known ? facts : &none;
+	add_text(to, facts->id);
+	add_int64(to, facts->cpus, facts->cpus > 0);
+	add_int64(to, facts->memory_bytes, facts->memory_bytes > 0);
+	add_int64(to, facts->containers_running, is_known);
+	add_int64(to, facts->containers_paused, is_known);
+	add_int64(to, facts->containers_stopped, is_known);
+	add_int64(to, facts->images, is_known);
+	add_int64(to, facts->disk_free_bytes, facts->disk_free_bytes >= 0);
+	add_text(to, facts->storage_driver);
+	add_text(to, facts->security_options);
+	add_text(to, facts->warnings);
+	add_int64(to, facts->is_live_restore, is_known);
+	add_int64(to, facts->is_experimental, is_known);
 }
 
 bool
@@ -623,35 +676,140 @@ cm_store_save_host_state(const CmHostState *state)
 {
 	static CmSql save = {
 		"INSERT INTO cm_internal.host_states AS s (host_id, state, last_seen, engine_version,"
-		" api_version, cpus, memory_bytes, error, hint)"
-		" SELECT $1, $2, CASE WHEN $2 = 'healthy' THEN clock_timestamp() END, $3, $4, $5, $6, $7, $8"
+		" api_version, error, hint, engine_id, seen_engine_id, cpus, memory_bytes,"
+		" containers_running, containers_paused, containers_stopped, images, disk_free,"
+		" storage_driver, security_options, warnings, live_restore, experimental)"
+		" SELECT $1, $2, CASE WHEN $2 = 'healthy' THEN clock_timestamp() END, $3, $4, $5, $6, $7,"
+		" $8, $9::int4, $10, $11::int4, $12::int4, $13::int4, $14::int4, $15, $16,"
+		" string_to_array($17, E'\\n'), string_to_array($18, E'\\n'), $19 <> 0, $20 <> 0"
 		" FROM (SELECT FROM @extschema@.cm_hosts WHERE id = $1 FOR KEY SHARE SKIP LOCKED) h"
 		" ON CONFLICT (host_id) DO UPDATE SET state = excluded.state,"
 		" since = CASE WHEN s.state = excluded.state THEN s.since ELSE clock_timestamp() END,"
 		" last_seen = coalesce(excluded.last_seen, s.last_seen),"
 		" engine_version = coalesce(excluded.engine_version, s.engine_version),"
 		" api_version = coalesce(excluded.api_version, s.api_version),"
-		" cpus = coalesce(excluded.cpus, s.cpus),"
-		" memory_bytes = coalesce(excluded.memory_bytes, s.memory_bytes),"
-		" error = excluded.error, hint = excluded.hint",
-		8,
-		{INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID},
+		" error = excluded.error, hint = excluded.hint,"
+		" engine_id = coalesce(excluded.engine_id, s.engine_id),"
+		" (seen_engine_id, cpus, memory_bytes, containers_running, containers_paused,"
+		" containers_stopped, images, disk_free, storage_driver, security_options, warnings,"
+		" live_restore, experimental) ="
+		" (SELECT excluded.seen_engine_id, excluded.cpus, excluded.memory_bytes,"
+		" excluded.containers_running, excluded.containers_paused, excluded.containers_stopped,"
+		" excluded.images, excluded.disk_free, excluded.storage_driver, excluded.security_options,"
+		" excluded.warnings, excluded.live_restore, excluded.experimental"
+		" WHERE excluded.live_restore IS NOT NULL"
+		" UNION ALL SELECT s.seen_engine_id, s.cpus, s.memory_bytes, s.containers_running,"
+		" s.containers_paused, s.containers_stopped, s.images, s.disk_free, s.storage_driver,"
+		" s.security_options, s.warnings, s.live_restore, s.experimental"
+		" WHERE excluded.live_restore IS NULL)",
+		20,
+		{INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID,
+		 INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, INT8OID, INT8OID},
 		NULL,
 		0};
-	char nulls[9] = "        ";
-	Datum values[8];
+	Arguments arguments = {.n = 1, .values = {Int32GetDatum(state->host_id)}, .nulls = " "};
 
-	values[0] = Int32GetDatum(state->host_id);
-	values[1] = make_text(state->state, &nulls[1]);
-	values[2] = make_text(state->engine_version, &nulls[2]);
-	values[3] = make_text(state->api_version[0] ? state->api_version : NULL, &nulls[3]);
-	values[4] = Int32GetDatum(state->cpus);
-	nulls[4] = state->cpus > 0 ? ' ' : 'n';
-	values[5] = Int64GetDatum(state->memory_bytes);
-	nulls[5] = state->memory_bytes > 0 ? ' ' : 'n';
-	values[6] = make_text(state->error, &nulls[6]);
-	values[7] = make_text(state->hint, &nulls[7]);
-	return cm_sql_run(&save, values, nulls) == 1;
+	add_text(&arguments, state->state);
+	add_text(&arguments, state->engine_version);
+	add_text(&arguments, state->api_version);
+	add_text(&arguments, state->error);
+	add_text(&arguments, state->hint);
+	add_text(&arguments, state->engine_id);
+	add_facts(&arguments, state->facts);
+	return cm_sql_run(&save, arguments.values, arguments.nulls) == 1;
+}
+
+/*
+ * Not among the locks of every turn: whoever locks cm_hosts for himself need not
+ * stop all jobs.
+ */
+bool
+cm_store_try_lock_hosts(void)
+{
+	Oid drains = get_relname_relid("host_drains", get_namespace_oid("cm_internal", false));
+	Oid hosts = get_relname_relid("cm_hosts", extension_schema_oid);
+
+	return ConditionalLockRelationOid(drains, RowExclusiveLock) &&
+		   ConditionalLockRelationOid(hosts, RowExclusiveLock);
+}
+
+/* Whoever changes a drain locks the host's row before. */
+bool
+cm_store_drain_host(int host_id, const char *reason)
+{
+	static CmSql drain = {
+		"INSERT INTO cm_internal.host_drains (host_name, reason, drained_by)"
+		" SELECT h.name, $2, 'container_manager'"
+		" FROM (SELECT name FROM @extschema@.cm_hosts WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED) h"
+		" ON CONFLICT (host_name) DO NOTHING",
+		2,
+		{INT4OID, TEXTOID},
+		NULL,
+		0};
+	char nulls[3] = "  ";
+	Datum values[2];
+
+	values[0] = Int32GetDatum(host_id);
+	values[1] = make_text(reason, &nulls[1]);
+	return cm_sql_run(&drain, values, nulls) == 1;
+}
+
+int
+cm_store_remove_hosts(void)
+{
+	static CmSql cancel = {"INSERT INTO cm_internal.requests (job_id, action, requested_by)"
+						   " SELECT q.job_id, 'cancel', d.removed_by FROM cm_internal.host_drains d"
+						   " JOIN @extschema@.cm_hosts h ON h.name = d.host_name"
+						   " JOIN cm_internal.queue q ON q.host_id = h.id OR q.placement = h.id"
+						   " WHERE d.removed_by IS NOT NULL AND q.cancel_requested_by IS NULL"
+						   " AND NOT EXISTS (SELECT FROM cm_internal.requests r"
+						   "  WHERE r.job_id = q.job_id AND r.action = 'cancel')"
+						   " ORDER BY q.job_id LIMIT 1000",
+						   0,
+						   {0},
+						   NULL,
+						   0};
+	/* Who submits a job for it locks it, too: after this, all of those are seen. */
+	static CmSql lock = {
+		"SELECT FROM @extschema@.cm_hosts h WHERE EXISTS (SELECT FROM cm_internal.host_drains d"
+		" WHERE d.host_name = h.name AND d.removed_by IS NOT NULL) FOR UPDATE SKIP LOCKED",
+		0,
+		{0},
+		NULL,
+		0};
+	/* No trigger fires here: what is kept of them goes by hand. */
+	static CmSql remove = {
+		"WITH gone AS (DELETE FROM @extschema@.cm_hosts h WHERE h.id IN (SELECT g.id"
+		" FROM @extschema@.cm_hosts g JOIN cm_internal.host_drains d ON d.host_name = g.name"
+		" WHERE d.removed_by IS NOT NULL AND NOT EXISTS (SELECT FROM cm_internal.queue q"
+		"  WHERE q.host_id = g.id OR q.placement = g.id) FOR UPDATE OF g SKIP LOCKED)"
+		" RETURNING h.id, h.name),"
+		" drains AS (DELETE FROM cm_internal.host_drains d USING gone WHERE d.host_name = gone.name),"
+		" states AS (DELETE FROM cm_internal.host_states s USING gone WHERE s.host_id = gone.id),"
+		" engines AS (DELETE FROM cm_internal.accepted_engines a USING gone WHERE a.host_id = gone.id)"
+		" SELECT FROM gone",
+		0,
+		{0},
+		NULL,
+		0};
+	int n = (int) cm_sql_run(&cancel, NULL, NULL);
+
+	cm_sql_run(&lock, NULL, NULL);
+	return n + (int) cm_sql_run(&remove, NULL, NULL);
+}
+
+bool
+cm_store_has_pending_up_to(int64 job_id)
+{
+	static CmSql look = {
+		"SELECT FROM cm_internal.queue WHERE status = 'pending' AND job_id <= $1 LIMIT 1",
+		1,
+		{INT8OID},
+		NULL,
+		0};
+	Datum value = Int64GetDatum(job_id);
+
+	return job_id > 0 && cm_sql_run(&look, &value, NULL) == 1;
 }
 
 void
@@ -688,7 +846,8 @@ cm_store_poll(CmPoll *poll)
 	static CmSql look = {
 		"SELECT (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
 		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
-		" + 1000033 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_tls),"
+		" + 1000033 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_tls)"
+		" + (SELECT coalesce(sum(xmin::text::int8), 0)::int8 FROM cm_internal.accepted_engines),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_due),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"

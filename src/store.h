@@ -89,6 +89,10 @@ typedef struct CmHostRow
 	bool auto_pull_images;
 	const char *executor_type;
 	const char *executor_config; /* JSON */
+	bool require_userns;
+	const char *engine_id;			/* that its jobs are on; NULL: not known */
+	const char *accepted_engine_id; /* NULL: none */
+	const char *removed_by;			/* NULL: it is to stay */
 } CmHostRow;
 
 extern CmHostRow *cm_store_load_hosts(int *n);
@@ -99,9 +103,9 @@ typedef struct CmHostState
 	const char *state;			/* unknown, healthy, unhealthy */
 	const char *engine_version; /* NULL: not known */
 	char api_version[16];
-	int cpus;
-	int64 memory_bytes;
-	const char *error; /* NULL: none */
+	const CmEngineFacts *facts; /* NULL: not known */
+	const char *engine_id;		/* NULL: not known */
+	const char *error;			/* NULL: none */
 	const char *hint;
 } CmHostState;
 
@@ -120,6 +124,19 @@ typedef struct CmHostCertificates
 
 /* After the host's state was saved, in the same transaction. */
 extern void cm_store_save_host_certificates(const CmHostCertificates *certificates);
+
+/* What follows needs more than the locks of a turn; false: not to be had now. */
+extern bool cm_store_try_lock_hosts(void);
+/* Disables a host in the executor's name, unless it is already. */
+extern bool cm_store_drain_host(int host_id, const char *reason);
+/*
+ * Of hosts that are to go: asks for the cancellation of their unfinished jobs,
+ * and removes those that have none.  Returns how many jobs and hosts that were.
+ */
+extern int cm_store_remove_hosts(void);
+
+/* Are there pending jobs up to that one? */
+extern bool cm_store_has_pending_up_to(int64 job_id);
 
 /* --- taking work --- */
 

@@ -352,7 +352,8 @@ cm_store_save_detail(int64 job_id, const char *detail)
 {
 	static CmSql save = {
 		"UPDATE @extschema@.cm_jobs SET detail = $2, updated_at = clock_timestamp() WHERE id IN"
-		" (SELECT id FROM @extschema@.cm_jobs WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED)",
+		" (SELECT id FROM @extschema@.cm_jobs WHERE id = $1 AND detail IS DISTINCT FROM $2"
+		" FOR NO KEY UPDATE SKIP LOCKED)",
 		2,
 		{INT8OID, TEXTOID},
 		NULL,

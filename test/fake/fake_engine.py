@@ -26,7 +26,7 @@ Controls (JSON in, JSON out)
     GET    /state         counters and orders, see State.report
     POST   /set           {"api_version", "min_api_version", "images": [..] or
                           null for any, "pull_ms", "engine_version", "cpus",
-                          "memory"}
+                          "memory", "info": members that /info gives instead}
     POST   /fault         {"method": regex, "path": regex, "times": n, "skip": n,
                           "effect": true to carry the request out first, and one
                           of the faults below}; gives {"id"}
@@ -240,6 +240,7 @@ class State:
             "pull_ms": 0,
             "cpus": 2,
             "memory": 4 << 30,
+            "info": {},
         }
         self.serial = 0
         self.faults = {}
@@ -841,6 +842,7 @@ class Api:
                 "LiveRestoreEnabled": False,
                 "SecurityOptions": ["name=seccomp,profile=default"],
                 "Warnings": None,
+                **settings["info"],
             },
         )
 

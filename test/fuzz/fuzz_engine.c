@@ -62,16 +62,36 @@ check_version(CmHttpRequest *request)
 	REQUIRE(!is_good || (engine.api_minor >= CM_API_FLOOR && engine.api_minor <= CM_API_CEILING));
 }
 
+/* UTF-8, within its room, and without empty lines. */
+static void
+check_lines(const char *lines, size_t size)
+{
+	size_t length = strlen(lines);
+
+	REQUIRE(length < size && pg_encoding_verifymbstr(PG_UTF8, lines, (int) length) == (int) length);
+	REQUIRE(lines[0] != '\n' && (length == 0 || lines[length - 1] != '\n'));
+	REQUIRE(strstr(lines, "\n\n") == NULL);
+}
+
 static void
 check_info(CmHttpRequest *request)
 {
+	CmEngine engine = {0};
 	CmEngineInfo info;
 	CmFault fault;
-	bool is_good = cm_engine_read_info(request, &info, &fault);
+	bool is_good = cm_engine_read_info(request, &engine, &info, &fault);
+	const CmEngineFacts *facts = &info.facts;
 
 	check_fault(is_good, &fault);
-	REQUIRE(info.cpus >= 0 && info.memory_bytes >= 0 && is_good == (info.json != NULL));
+	REQUIRE(facts->cpus >= 0 && facts->memory_bytes >= 0 && is_good == (info.json != NULL));
 	REQUIRE(!is_good || strlen(info.json) == info.n_json);
+	REQUIRE(facts->containers_running >= 0 && facts->containers_paused >= 0 &&
+			facts->containers_stopped >= 0 && facts->images >= 0 && facts->disk_free_bytes >= -1);
+	REQUIRE(strlen(facts->id) < sizeof(facts->id) && strchr(facts->id, '\n') == NULL);
+	REQUIRE(strlen(facts->storage_driver) < sizeof(facts->storage_driver));
+	check_lines(facts->security_options, sizeof(facts->security_options));
+	check_lines(facts->warnings, sizeof(facts->warnings));
+	(void) cm_engine_has_userns(facts);
 }
 
 static void

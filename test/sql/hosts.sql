@@ -120,6 +120,9 @@ CALL add_with($$executor_config => '[]'$$);
 CALL add_with($$executor_config => '"x"'$$);
 CALL add_with($$executor_config => 'null'$$);
 CALL add_with($$executor_config => '{}'$$);
+CALL add_with($$executor_config => '{"require_userns": 1}'$$);
+CALL add_with($$executor_config => '{"require_userns": true, "x": 1}'$$);
+CALL add_with($$executor_config => '{"require_userns": true}'$$);
 
 -- Labels
 CALL add_with($$labels => '[]'$$);
@@ -154,6 +157,18 @@ CALL add_with($$options => '{"": 5}'$$);
 CALL add_with($$options => '[]'$$);
 CALL add_with($$options => 'null'$$);
 CALL add_with($$options => '"weight"'$$);
+
+-- Several at once
+CALL try($$SELECT cm_disable_host()$$);
+CALL try($$SELECT cm_disable_host('a', name_pattern => 'a*')$$);
+CALL try($$SELECT cm_disable_host('a')$$);
+CALL try($$SELECT cm_enable_host(name_pattern => 'a*')$$);
+CALL try($$SELECT cm_check_host('a?')$$);
+CALL try($$SELECT cm_host_security_report('b')$$);
+CALL try($$SELECT cm_wait_host_drained('a')$$);
+CALL try($$SELECT cm_wait_host_drained('*', '-1 s')$$);
+CALL try($$CALL cm_await_host_drained('a')$$);
+CALL try($$SELECT cm_accept_engine('a')$$);
 
 -- What is made of it
 CREATE VIEW shown AS

@@ -346,7 +346,6 @@ sub renamed_and_removed
 	my $job = sleeping_job(q{host => 'second'});
 	like(refusal($_), qr/^55000: host "second" cannot be (?:removed|renamed): it has unfinished jobs.*1 unfinished job.*HINT:.*cm_disable_host\('second'\)/s, "with a running job: $_")
 	  for q{SELECT cm_remove_host('second')}, q{DELETE FROM cm_hosts WHERE name = 'second'}, q{UPDATE cm_hosts SET name = 'other' WHERE name = 'second'};
-	like(refusal(q{SELECT cm_remove_host('second', force => true)}), qr/^0A000: host "second" has unfinished jobs, and force is not available/, 'nor by force');
 	like(refusal(q{UPDATE cm_hosts SET connection_string = 'unix:///elsewhere' WHERE name = 'second'}), qr/^55000: connection_string of host "second" cannot be changed: jobs run there/, 'nor is its address changed');
 	like(refusal('TRUNCATE cm_hosts'), qr/^55000: cm_hosts cannot be truncated/, 'nor all truncated');
 	sql(q{SELECT cm_disable_host('second', 'going')});

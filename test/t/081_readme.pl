@@ -114,7 +114,7 @@ is(value("SELECT count(*) FROM cm_ps WHERE state = 'completed'"), 3, 'cm_ps show
 
 # ------------------------------------------------------- roles
 
-run_sql('started', $_) for sql_of(section('Security'));
+run_sql('started', $_) for sql_of(section('Looking after hosts')), sql_of(section('Security'));
 my $others = value("SELECT cm_submit_job('busybox:demo', 'sleep 100', name => 'others')");
 
 sub as_role
