@@ -316,6 +316,7 @@ typedef struct CmExecutor
 	bool has_ready;	  /* pending jobs that found no slot */
 	bool has_orphans; /* jobs under way whose host's row is gone */
 	int64 publish_check_ms;
+	int64 certificate_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
 	bool is_dropped;
 	int superseded_by;		/* another server's incarnation; 0: we are in charge */

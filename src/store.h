@@ -121,6 +121,19 @@ typedef struct CmHostCertificates
 /* After the host's state was saved, in the same transaction. */
 extern void cm_store_save_host_certificates(const CmHostCertificates *certificates);
 
+/* A certificate in use that has ended, or will soon. */
+typedef struct CmEndingCertificate
+{
+	const char *kind; /* "CA", "server", "client" */
+	const char *subject;
+	const char *host; /* NULL: not of one host */
+	const char *not_after;
+	bool has_ended;
+} CmEndingCertificate;
+
+/* Those that were not told of for a day; they count as told from now on. */
+extern CmEndingCertificate *cm_store_note_ending_certificates(int *n);
+
 /* --- taking work --- */
 
 /* One cheap look at what there is to do. */
