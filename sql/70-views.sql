@@ -108,7 +108,7 @@ SELECT
             'This server is on hold, so this is what was last seen; see cm_status.'
         WHEN e.phase <> 'at work' THEN
             'No executor is running, so this is what was last seen; see cm_status.'
-        ELSE s.hint
+        ELSE coalesce(s.hint, c.hint)
     END AS hint,
     d.drained_by,
     d.reason AS drain_reason,
@@ -145,6 +145,15 @@ LEFT JOIN (
     WHERE q.status = 'pending' AND q.is_due AND q.placement > 0
     GROUP BY q.placement
 ) w ON w.placement = h.id
+LEFT JOIN LATERAL (
+    SELECT format('Its %s certificate "%s" %s: see cm_certificates.', c.kind, c.subject,
+                  CASE c.state WHEN 'expired' THEN 'has expired'
+                               ELSE format('expires in %s day(s)', c.days_left) END) AS hint
+    FROM cm_certificates c
+    WHERE c.host = h.name AND c.state IN ('expiring', 'expired')
+    ORDER BY c.not_after
+    LIMIT 1
+) c ON true
 ORDER BY h.name;
 COMMENT ON VIEW cm_host_status IS
     'Hosts, one row each: whether they answer, and their load.';
@@ -162,7 +171,7 @@ COMMENT ON COLUMN cm_host_status.engine_version IS 'Version of the engine.';
 COMMENT ON COLUMN cm_host_status.api_version IS 'API version spoken with it.';
 COMMENT ON COLUMN cm_host_status.last_seen IS 'When it last answered.';
 COMMENT ON COLUMN cm_host_status.error IS 'Why it is unhealthy.';
-COMMENT ON COLUMN cm_host_status.hint IS 'What to do about it.';
+COMMENT ON COLUMN cm_host_status.hint IS 'What to do about it, or that a certificate expires.';
 COMMENT ON COLUMN cm_host_status.drained_by IS 'Who disabled it.';
 COMMENT ON COLUMN cm_host_status.drain_reason IS 'Why it was disabled.';
 COMMENT ON COLUMN cm_host_status.drained_at IS 'When it was disabled by cm_disable_host.';

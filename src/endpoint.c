@@ -15,7 +15,6 @@
 #include "chars.h"
 #include "endpoint.h"
 
-#define MAX_HOST_NAME_BYTES 253 /* RFC 1035, without the root's dot */
 #define MAX_LABEL_BYTES 63
 
 /* Where the reasons for a refusal go. */
@@ -161,8 +160,8 @@ looks_like_ipv4(const char *host)
 	return last[strspn(last, "0123456789")] == '\0';
 }
 
-static bool
-is_host_name(const char *host)
+bool
+cm_endpoint_is_host_name(const char *host)
 {
 	struct in_addr address;
 
@@ -188,14 +187,14 @@ set_host(const char *host, size_t length, CmEndpoint *endpoint, const Reason *re
 
 	if (length == 0)
 		return refuse(reason, "host is missing", "Write tcp://host:port.");
-	if (length > MAX_HOST_NAME_BYTES)
+	if (length > CM_ENDPOINT_MAX_NAME_BYTES)
 		return refuse(reason, "host is longer than 253 bytes", "");
 	memcpy(endpoint->host, host, length);
 	endpoint->host[length] = '\0';
 
 	if (endpoint->host_is_ipv6 && inet_pton(AF_INET6, endpoint->host, &address) != 1)
 		return refuse(reason, "text in brackets is not an IPv6 address", "");
-	if (!endpoint->host_is_ipv6 && !is_host_name(endpoint->host))
+	if (!endpoint->host_is_ipv6 && !cm_endpoint_is_host_name(endpoint->host))
 		return refuse(reason, "host is neither a host name nor an IPv4 address",
 					  "Write a name, or an address in its usual form, as in 192.0.2.1.");
 	return true;

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define CM_ENDPOINT_MAX_NAME_BYTES 253 /* RFC 1035, without the root's dot */
+
 typedef enum CmEndpointKind
 {
 	CM_ENDPOINT_UNIX, /* a socket file */
@@ -61,5 +63,11 @@ extern bool cm_endpoint_is_loopback(const CmEndpoint *endpoint);
 
 /* Writes it for people: a path, host:port or [address]:port. */
 extern void cm_endpoint_show(const CmEndpoint *endpoint, char *out, size_t out_size);
+
+/*
+ * Labels of letters, digits, "-" and "_", or an IPv4 address in its usual form.
+ * The caller bounds the length.
+ */
+extern bool cm_endpoint_is_host_name(const char *host);
 
 #endif /* CM_ENDPOINT_H */

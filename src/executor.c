@@ -106,6 +106,7 @@ handle_interrupts(void)
 		ConfigReloadPending = false;
 		cm_guc_reload();
 		cm_ex.next_poll_ms = cm_ex.now_ms;
+		cm_ex.certificate_check_ms = cm_ex.now_ms;
 	}
 }
 

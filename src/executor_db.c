@@ -27,6 +27,7 @@
 #define BLOCKED_MS 250
 #define CAREFUL_TURNS 10
 #define PUBLISH_CHECK_MS 1000
+#define CERTIFICATE_CHECK_MS (3600 * 1000)
 
 /* What one transaction has done, to be made known after its commit. */
 typedef struct Turn
@@ -466,6 +467,26 @@ give_up_orphan(const CmTaken *taken, CmRecord *record)
  * removed against the guard: nobody can be asked about it any more.
  */
 static void
+step_certificates(Turn *turn)
+{
+	CmEndingCertificate *ending;
+	int n;
+
+	if (cm_ex.now_ms < cm_ex.certificate_check_ms)
+		return;
+	ending = cm_store_note_ending_certificates(&n);
+	for (int i = 0; i < n; i++)
+		ereport(WARNING,
+				(errmsg("container_manager: the %s certificate \"%s\"%s%s%s %s %s", ending[i].kind,
+						ending[i].subject, ending[i].host != NULL ? " of host \"" : "",
+						ending[i].host != NULL ? ending[i].host : "",
+						ending[i].host != NULL ? "\"" : "",
+						ending[i].has_ended ? "expired at" : "expires at", ending[i].not_after),
+				 errhint("TABLE cm_certificates shows all that are in use.")));
+	cm_ex.certificate_check_ms = cm_ex.now_ms + CERTIFICATE_CHECK_MS;
+}
+
+static void
 step_orphans(Turn *turn)
 {
 	CmLimits limits = cm_guc_limits();
@@ -619,9 +640,10 @@ typedef void (*TurnStep)(Turn *turn);
  * Output before ends, ends before claims: a freed slot is used at once.  What
  * runs already is found before it could be claimed for elsewhere.
  */
-static const TurnStep steps[] = {step_poll,		step_hosts,		  step_details, step_logs,
-								 step_records,	step_host_states, step_drains,	step_orphans,
-								 step_requests, step_expired,	  step_strays,	step_claim};
+static const TurnStep steps[] = {step_poll,		   step_hosts,		 step_details, step_logs,
+								 step_records,	   step_host_states, step_drains,  step_orphans,
+								 step_requests,	   step_expired,	 step_strays,  step_claim,
+								 step_certificates};
 
 /* --- after the commit --- */
 

@@ -325,6 +325,7 @@ typedef struct CmExecutor
 	bool has_orphans;	  /* jobs under way whose host's row is gone */
 	bool has_old_pending; /* at the start, jobs up to identity.old_jobs_up_to */
 	int64 publish_check_ms;
+	int64 certificate_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
 	bool is_dropped;
 	int superseded_by;		/* another server's incarnation; 0: we are in charge */

@@ -68,6 +68,9 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "cas", AccessShareLock, InvalidOid},
+	{"cm_internal", "issued_certificates", AccessShareLock, InvalidOid},
+	{"cm_internal", "certificate_warnings", RowExclusiveLock, InvalidOid},
 };
 
 void

@@ -138,6 +138,19 @@ extern int cm_store_remove_hosts(void);
 /* Are there pending jobs up to that one? */
 extern bool cm_store_has_pending_up_to(int64 job_id);
 
+/* A certificate in use that has ended, or will soon. */
+typedef struct CmEndingCertificate
+{
+	const char *kind; /* "CA", "server", "client" */
+	const char *subject;
+	const char *host; /* NULL: not of one host */
+	const char *not_after;
+	bool has_ended;
+} CmEndingCertificate;
+
+/* Those that were not told of for a day; they count as told from now on. */
+extern CmEndingCertificate *cm_store_note_ending_certificates(int *n);
+
 /* --- taking work --- */
 
 /* One cheap look at what there is to do. */
