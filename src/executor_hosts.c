@@ -31,6 +31,8 @@
 #define STEADY_MS 5000
 /* The second list follows soon: the event stream may have begun a bit late. */
 #define SECOND_LIST_MS 1000
+#define BYTES_PER_MB (INT64CONST(1) << 20)
+#define NANO_PER_CPU INT64CONST(1000000000)
 #define MAX_UNMARKINGS 16 /* old marks being removed from one host */
 
 static void begin_connecting(CmExecHost *host);
@@ -237,12 +239,18 @@ cm_hosts_candidates(int *n)
 			host->is_configured && host->is_active && host->phase == CM_HOST_READY;
 		candidate->slots = host->slots;
 		candidate->weight = host->weight;
+		candidate->last_chosen = host->last_chosen;
+		candidate->memory_mb = host->memory_bytes / BYTES_PER_MB;
+		candidate->nano_cpus = host->cpus * NANO_PER_CPU;
 		dlist_foreach (task_iter, &cm_ex.tasks)
 		{
 			CmTask *task = dlist_container(CmTask, node, task_iter.cur);
 
-			if (task->host == host && !task->is_recorded)
-				candidate->used++;
+			if (task->host != host || task->is_recorded)
+				continue;
+			candidate->used++;
+			candidate->reserved_mb += task->spec.memory_limit_mb;
+			candidate->reserved_nano_cpus += task->spec.nano_cpus;
 		}
 	}
 	return candidates;

@@ -29,6 +29,7 @@ extern char *cm_guc_default_run_as;
 extern int cm_guc_max_log_size_kb;
 extern bool cm_guc_job_channels;
 extern int cm_guc_max_starts_in_flight;
+extern int cm_guc_placement_strategy; /* a CmStrategy */
 
 extern void cm_guc_define(void);
 
