@@ -15,7 +15,7 @@ CREATE TABLE cm_jobs (
     host text,
     requested_host text,
     host_labels jsonb,
-    placement_strategy text NOT NULL DEFAULT 'least_loaded',
+    placement_strategy text NOT NULL,
     environment jsonb,
     secret_environment jsonb,
     environment_template text,

@@ -457,7 +457,6 @@ count_freed_slots(const Turn *turn, CmCandidate *candidates, int n)
 	for (int i = 0; i < turn->n_records; i++)
 	{
 		const CmRecord *record = &turn->records[i];
-
 		const CmTask *task = turn->batch[i]->task;
 		CmCandidate *candidate;
 
@@ -507,7 +506,7 @@ step_claim(Turn *turn)
 		cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH, &turn->n_taken);
 }
 
-/* Not before another job may have come for it. */
+/* Now and then: a job may come that asks for the same. */
 static void
 step_placements(Turn *turn)
 {

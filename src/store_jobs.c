@@ -180,7 +180,8 @@ cm_store_promote_due(void)
 /*
  * Keys below 0 that jobs wait for now, and the hosts among the candidates that
  * have their labels.  Keys that no such host has are not seen at all, so that
- * it does not matter how many wait for them.
+ * it does not matter how many wait for them.  A subquery with LIMIT costs one
+ * look at the index per key; EXISTS could become a join with the whole queue.
  */
 static void
 load_keys(Choice *choice)
@@ -189,8 +190,8 @@ load_keys(Choice *choice)
 		"WITH h AS MATERIALIZED (SELECT id, cm_internal.labels_as_text(labels) AS labels"
 		" FROM @extschema@.cm_hosts WHERE id = ANY ($1)),"
 		" p AS MATERIALIZED (SELECT id, host_labels, memory_limit, cpu_limit FROM cm_internal.placements p"
-		" WHERE EXISTS (SELECT FROM cm_internal.queue q"
-		"  WHERE q.placement = p.id AND q.status = 'pending' AND q.is_due))"
+		" WHERE (SELECT true FROM cm_internal.queue q"
+		"  WHERE q.placement = p.id AND q.status = 'pending' AND q.is_due LIMIT 1))"
 		" SELECT p.id, h.id, p.memory_limit, (greatest(least(p.cpu_limit, 1000000), 0) * 1000000000)::int8"
 		" FROM p JOIN h ON h.labels @> p.host_labels ORDER BY p.id, h.id",
 		1,
@@ -229,17 +230,16 @@ cm_store_drop_unused_placements(void)
 {
 	/* Whoever is about to use one has it locked. */
 	static CmSql lock = {
-		"SELECT p.id FROM cm_internal.placements p WHERE NOT EXISTS"
-		" (SELECT FROM cm_internal.queue q WHERE q.placement = p.id AND q.placement < -1)"
-		" FOR UPDATE SKIP LOCKED",
+		"SELECT p.id FROM cm_internal.placements p WHERE (SELECT true FROM cm_internal.queue q"
+		" WHERE q.placement = p.id AND q.placement < -1 LIMIT 1) IS NULL FOR UPDATE SKIP LOCKED",
 		0,
 		{0},
 		NULL,
 		0};
 	/* Whoever had, has now committed what this sees. */
 	static CmSql drop = {
-		"DELETE FROM cm_internal.placements p WHERE p.id = ANY ($1) AND NOT EXISTS"
-		" (SELECT FROM cm_internal.queue q WHERE q.placement = p.id AND q.placement < -1)",
+		"DELETE FROM cm_internal.placements p WHERE p.id = ANY ($1) AND (SELECT true"
+		" FROM cm_internal.queue q WHERE q.placement = p.id AND q.placement < -1 LIMIT 1) IS NULL",
 		1,
 		{INT4ARRAYOID},
 		NULL,

@@ -100,7 +100,10 @@ like(error_of("SELECT cm_submit_job('x', host_labels => (SELECT jsonb_object_agg
 	qr/53400: host_labels has 17 labels/, 'too many labels');
 like(error_of("SELECT cm_submit_job('x', host => 'nowhere')"), qr/42704: host "nowhere" does not exist/, 'an unknown host');
 like(error_of("SET container_manager.placement_strategy = 'best'"), qr/22023: invalid value for parameter/, 'an unknown setting');
+like(error_of("SELECT count(cm_submit_job('x', host_labels => jsonb_build_object('n', g))) FROM generate_series(1, 1001) g"),
+	qr/53400: unfinished jobs ask for too many different kinds of hosts.*COLUMN NAME:  host_labels/s, 'too many sets of labels');
 is(sql('SELECT count(*) FROM cm_jobs'), 0, 'and none of it is left');
+is(sql('SELECT count(*) FROM cm_internal.placements'), 0, 'nor a key');
 
 # --- strategies, on engines that only count
 
