@@ -164,8 +164,8 @@ struct CmExecHost
 	char error[512];
 	char hint[512];
 
-	CmPacer pacer;	/* bounds, once it is begun, ... */
-	int n_starting; /* ... the tasks that hold one of its start slots */
+	CmPacer pacer;	   /* bounds, once it is begun, ... */
+	int n_starting;	   /* ... the tasks that hold one of its start slots */
 	int64 last_chosen; /* grows with each job that it is given */
 	dlist_head pulls;
 	CmStray *strays;
