@@ -14,6 +14,8 @@ CREATE TABLE cm_jobs (
     template text,
     host text,
     requested_host text,
+    host_labels jsonb,
+    placement_strategy text NOT NULL,
     environment jsonb,
     secret_environment jsonb,
     environment_template text,
@@ -54,6 +56,9 @@ CREATE TABLE cm_jobs (
         'timeout', 'cancelled', 'expired', 'dependency_failed', 'image_pull', 'image_policy',
         'create', 'start', 'network', 'policy', 'host_lost', 'abandoned', 'infrastructure')),
     CONSTRAINT priority_in_range CHECK (priority BETWEEN 0 AND 100),
+    CONSTRAINT host_labels_are_an_object CHECK (jsonb_typeof(host_labels) = 'object'),
+    CONSTRAINT placement_strategy_is_known CHECK (placement_strategy IN ('least_loaded',
+        'round_robin', 'weighted', 'resources', 'pack')),
     CONSTRAINT on_host_loss_is_known CHECK (on_host_loss IN ('wait', 'fail', 'retry'))
 ) WITH (fillfactor = 70);
 SELECT pg_extension_config_dump('cm_jobs', '');
@@ -81,6 +86,8 @@ COMMENT ON COLUMN cm_jobs.entrypoint IS 'Replaces the image''s ENTRYPOINT.';
 COMMENT ON COLUMN cm_jobs.template IS 'Template that the job was made from.';
 COMMENT ON COLUMN cm_jobs.host IS 'Host where it runs or ran; at INSERT the host that it must run on.';
 COMMENT ON COLUMN cm_jobs.requested_host IS 'Host that was asked for; NULL: any.';
+COMMENT ON COLUMN cm_jobs.host_labels IS 'Labels that its host must have, {"name": "value"}; NULL: any host.';
+COMMENT ON COLUMN cm_jobs.placement_strategy IS 'How its host is chosen among those that may be.';
 COMMENT ON COLUMN cm_jobs.environment IS 'Environment variables, {"NAME": "value"}.';
 COMMENT ON COLUMN cm_jobs.secret_environment IS 'Environment variables from secrets, {"NAME": "secret name"}.';
 COMMENT ON COLUMN cm_jobs.environment_template IS 'Environment template that the job uses.';
@@ -116,8 +123,28 @@ COMMENT ON COLUMN cm_jobs.updated_at IS 'When the row was last changed.';
 COMMENT ON COLUMN cm_jobs.owner IS 'Role that submitted it, by its name at that time.';
 COMMENT ON COLUMN cm_jobs.epoch IS 'Database that it was submitted in; a row of another epoch is a copy and stays inert.';
 
+-- What jobs ask of a host, where that is neither nothing nor a certain host:
+-- labels, as text, and with the strategy resources what must be left of memory
+-- and CPUs.  Jobs of one key ask for the same, so that a claim needs to look only
+-- at keys that some free host serves.  Two rows may ask for the same: nobody
+-- waits for another's transaction to find out.
+CREATE TABLE cm_internal.placements (
+    id integer PRIMARY KEY,
+    host_labels jsonb NOT NULL,
+    memory_limit integer,
+    cpu_limit numeric
+);
+CREATE SEQUENCE cm_internal.placements_id_seq AS integer
+    INCREMENT BY -1 START WITH -2 MAXVALUE -2 CYCLE OWNED BY cm_internal.placements.id;
+ALTER TABLE cm_internal.placements
+    ALTER COLUMN id SET DEFAULT nextval('cm_internal.placements_id_seq');
+COMMENT ON TABLE cm_internal.placements IS
+    'What queued jobs ask of a host beyond its name; dropped when no job does.';
+COMMENT ON SEQUENCE cm_internal.placements_id_seq IS 'Placement keys: below -1.';
+
 -- One narrow row per unfinished job, so that finished ones cost claims
--- nothing.  placement is the id of the host that the job must run on, or 0.
+-- nothing.  placement is the id of the host that the job must run on, 0 for any,
+-- -1 for one that is not there any more, or one of cm_internal.placements.
 -- is_due keeps future jobs out of the index that claims read.
 CREATE TABLE cm_internal.queue (
     job_id bigint PRIMARY KEY,
@@ -139,11 +166,13 @@ CREATE TABLE cm_internal.queue (
 ) WITH (fillfactor = 70);
 CREATE INDEX queue_ready ON cm_internal.queue (placement, priority DESC, run_at, job_id)
     WHERE status = 'pending' AND is_due;
+CREATE INDEX queue_placed ON cm_internal.queue (placement) WHERE placement < -1;
 CREATE INDEX queue_later ON cm_internal.queue (run_at) WHERE NOT is_due;
 CREATE INDEX queue_expiring ON cm_internal.queue (expires_at)
     WHERE status = 'pending' AND expires_at IS NOT NULL;
 CREATE INDEX queue_taken ON cm_internal.queue (job_id) WHERE status <> 'pending';
 COMMENT ON INDEX cm_internal.queue_ready IS 'What a claim reads, in the order of claims.';
+COMMENT ON INDEX cm_internal.queue_placed IS 'Which placements are in use.';
 COMMENT ON INDEX cm_internal.queue_later IS 'Jobs whose time is yet to come.';
 COMMENT ON INDEX cm_internal.queue_expiring IS 'Jobs that will not wait for ever.';
 COMMENT ON INDEX cm_internal.queue_taken IS 'What recovery reads.';

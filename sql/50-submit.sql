@@ -5,6 +5,55 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'cm_check_job';
 COMMENT ON FUNCTION cm_internal.check_job() IS
     'Checks and completes a job that is submitted. The guard is asked here and again when the job is started.';
 
+CREATE FUNCTION cm_internal.labels_as_text(labels jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT coalesce(jsonb_object_agg(l.key, l.value), '{}') FROM jsonb_each_text(labels) l);
+COMMENT ON FUNCTION cm_internal.labels_as_text(jsonb) IS
+    'Labels with their values as text: 1 and "1" are the same.';
+
+-- A key that another transaction has locked for dropping is passed over, and one
+-- that it has not committed is not seen: then there is another one.
+CREATE FUNCTION cm_internal.placement_key(
+    host_labels jsonb, strategy text, memory_limit integer, cpu_limit numeric, most integer)
+RETURNS integer
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    labels jsonb := cm_internal.labels_as_text(placement_key.host_labels);
+    memory integer := CASE strategy WHEN 'resources' THEN placement_key.memory_limit END;
+    cpus numeric := CASE strategy WHEN 'resources' THEN placement_key.cpu_limit END;
+    key integer;
+BEGIN
+    IF labels = '{}' AND memory IS NULL THEN
+        RETURN 0;
+    END IF;
+    SELECT p.id INTO key
+    FROM cm_internal.placements p
+    WHERE p.host_labels = labels AND p.memory_limit IS NOT DISTINCT FROM memory
+      AND p.cpu_limit IS NOT DISTINCT FROM cpus
+    LIMIT 1
+    FOR KEY SHARE SKIP LOCKED;
+    IF FOUND THEN
+        RETURN key;
+    END IF;
+    IF (SELECT count(*) FROM cm_internal.placements p) >= most THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '53400',
+            MESSAGE = 'unfinished jobs ask for too many different kinds of hosts',
+            DETAIL = format('There are %s different host_labels, or memory and CPU limits with placement_strategy resources, among them.', most),
+            HINT = 'Ask for what another job asks for, or wait until jobs have ended.',
+            TABLE = 'cm_jobs', COLUMN = CASE labels WHEN '{}' THEN 'placement_strategy' ELSE 'host_labels' END;
+    END IF;
+    INSERT INTO cm_internal.placements AS p (host_labels, memory_limit, cpu_limit)
+    VALUES (labels, memory, cpus)
+    RETURNING p.id INTO key;
+    RETURN key;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.placement_key(jsonb, text, integer, numeric, integer) IS
+    'The placement key of a job that is bound to no certain host.';
+
 CREATE FUNCTION cm_internal.enqueue_jobs() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'cm_enqueue_jobs';
 COMMENT ON FUNCTION cm_internal.enqueue_jobs() IS
@@ -80,6 +129,8 @@ CREATE FUNCTION cm_submit_job(
     retry_delay interval DEFAULT NULL,
     on_host_loss text DEFAULT NULL,
     host_loss_grace interval DEFAULT NULL,
+    host_labels jsonb DEFAULT NULL,
+    placement_strategy text DEFAULT NULL,
     depends_on bigint[] DEFAULT NULL,
     unique_key text DEFAULT NULL,
     labels jsonb DEFAULT NULL,
@@ -119,6 +170,8 @@ COMMENT ON FUNCTION cm_adopt_restored_jobs() IS
 
 REVOKE ALL ON FUNCTION
     cm_internal.check_job(),
+    cm_internal.labels_as_text(jsonb),
+    cm_internal.placement_key(jsonb, text, integer, numeric, integer),
     cm_internal.enqueue_jobs(),
     cm_internal.guard_job(),
     cm_internal.forget_jobs(),

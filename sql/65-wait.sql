@@ -42,6 +42,8 @@ CREATE PROCEDURE cm_run_job(
     retry_delay interval DEFAULT NULL,
     on_host_loss text DEFAULT NULL,
     host_loss_grace interval DEFAULT NULL,
+    host_labels jsonb DEFAULT NULL,
+    placement_strategy text DEFAULT NULL,
     depends_on bigint[] DEFAULT NULL,
     unique_key text DEFAULT NULL,
     labels jsonb DEFAULT NULL,

@@ -205,7 +205,8 @@ DECLARE
     unsure text;
 BEGIN
     SELECT s.phase INTO e FROM cm_internal.executor_status() s;
-    SELECT j.epoch <> i.epoch AS is_copy, k.placement, k.run_at, k.cancel_requested_by,
+    SELECT j.epoch <> i.epoch AS is_copy, j.placement_strategy, j.memory_limit, j.cpu_limit,
+           cm_internal.labels_as_text(j.host_labels) AS labels, k.placement, k.run_at, k.cancel_requested_by,
            a.failure_reason AS tried
     INTO q
     FROM @extschema@.cm_jobs j
@@ -234,18 +235,29 @@ BEGIN
 
     SELECT count(*) AS n,
            min(c.name) AS name,
-           count(*) FILTER (WHERE c.drained) AS drained,
-           count(*) FILTER (WHERE NOT c.drained AND c.state = 'unhealthy') AS unhealthy,
-           count(*) FILTER (WHERE NOT c.drained AND c.state = 'unknown') AS unknown,
-           count(*) FILTER (WHERE NOT c.drained AND c.state = 'healthy' AND c.used >= c.slots) AS busy,
+           count(*) FILTER (WHERE c.state = 'lacking') AS lacking,
+           count(*) FILTER (WHERE c.state = 'drained') AS drained,
+           count(*) FILTER (WHERE c.state = 'unhealthy') AS unhealthy,
+           count(*) FILTER (WHERE c.state = 'unknown') AS unknown,
+           count(*) FILTER (WHERE c.state = 'full') AS busy,
+           count(*) FILTER (WHERE c.state = 'short') AS short,
            min(c.used) AS used,
-           min(c.slots) AS slots
+           min(c.slots) AS slots,
+           CASE WHEN min(c.lacks) = max(c.lacks) THEN min(c.lacks)
+                ELSE (SELECT string_agg(l.key || '=' || l.value, ' ' ORDER BY l.key)
+                      FROM jsonb_each_text(q.labels) l) END AS lacks,
+           CASE WHEN bool_or(c.state = 'short' AND c.is_memory_short) THEN 'memory' ELSE 'CPUs' END AS short_of
     INTO hosts
     FROM (
-        SELECT h.name, h.max_concurrent_jobs AS slots,
-               d.host_id IS NOT NULL AS drained,
-               coalesce(s.state, 'unknown') AS state,
-               coalesce(u.used, 0) AS used
+        SELECT h.name, h.max_concurrent_jobs AS slots, coalesce(u.used, 0) AS used, l.lacks,
+               r.is_memory_short,
+               CASE WHEN l.lacks IS NOT NULL THEN 'lacking'
+                    WHEN d.host_id IS NOT NULL THEN 'drained'
+                    WHEN s.state IS DISTINCT FROM 'healthy' THEN coalesce(s.state, 'unknown')
+                    WHEN coalesce(u.used, 0) >= h.max_concurrent_jobs THEN 'full'
+                    WHEN q.placement < -1 AND q.placement_strategy = 'resources'
+                         AND (r.is_memory_short OR r.are_cpus_short) THEN 'short'
+                    ELSE 'free' END AS state
         FROM @extschema@.cm_hosts h
         LEFT JOIN cm_internal.drained_hosts d ON d.host_id = h.id
         LEFT JOIN cm_internal.host_states s ON s.host_id = h.id
@@ -255,11 +267,26 @@ BEGIN
             WHERE k.status <> 'pending'
             GROUP BY k.host_id
         ) u ON u.host_id = h.id
-        WHERE q.placement IN (0, h.id)
-    ) c;
-    why := cm_internal.describe_hosts(q.placement <> 0, hosts.n, hosts.name, hosts.drained,
-        hosts.unhealthy, hosts.unknown, hosts.busy, hosts.used, hosts.slots);
-    IF why = 'about to be started' AND q.placement = 0 AND waiting_reason.job <=
+        CROSS JOIN LATERAL (
+            SELECT coalesce(sum(j.memory_limit), 0) + q.memory_limit > s.memory_bytes / 1048576 AS is_memory_short,
+                   coalesce(sum(j.cpu_limit), 0) + q.cpu_limit > s.cpus AS are_cpus_short
+            FROM cm_internal.queue k
+            JOIN @extschema@.cm_jobs j ON j.id = k.job_id
+            WHERE k.status <> 'pending' AND k.host_id = h.id
+              AND q.placement < -1 AND q.placement_strategy = 'resources'
+        ) r
+        CROSS JOIN LATERAL (
+            SELECT string_agg(w.key || '=' || w.value, ' ' ORDER BY w.key) AS lacks
+            FROM jsonb_each_text(q.labels) w
+            WHERE q.placement < -1 AND w.value IS DISTINCT FROM h.labels ->> w.key
+        ) l
+        WHERE q.placement <= 0 OR q.placement = h.id
+    ) c
+    WHERE q.placement <> -1;
+    why := cm_internal.describe_hosts(q.placement > 0 OR q.placement = -1, hosts.n, hosts.name, hosts.lacking,
+        hosts.lacks, hosts.drained, hosts.unhealthy, hosts.unknown, hosts.busy, hosts.short, hosts.short_of,
+        hosts.used, hosts.slots);
+    IF why = 'about to be started' AND q.placement <= 0 AND waiting_reason.job <=
             (SELECT i.old_jobs_up_to FROM cm_internal.identity i) THEN
         SELECT format('may have begun on "%s"', h.name) INTO unsure
         FROM @extschema@.cm_hosts h
@@ -275,29 +302,36 @@ COMMENT ON FUNCTION cm_internal.waiting_reason(bigint) IS
 
 -- One host is named, several are counted.
 CREATE FUNCTION cm_internal.describe_hosts(
-    is_pinned boolean, n bigint, name text, drained bigint, unhealthy bigint, not_seen bigint,
-    busy bigint, used bigint, slots integer) RETURNS text
+    is_pinned boolean, n bigint, name text, lacking bigint, label text, drained bigint, unhealthy bigint,
+    not_seen bigint, busy bigint, short bigint, short_of text, used bigint, slots integer) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN n = 0 AND is_pinned THEN 'its host was removed'
     WHEN n = 0 THEN 'no hosts defined'
-    WHEN drained + unhealthy + not_seen + busy < n THEN 'about to be started'
+    WHEN lacking + drained + unhealthy + not_seen + busy + short < n THEN 'about to be started'
+    WHEN n = 1 AND lacking = 1 THEN format('host "%s" lacks label %s', name, label)
     WHEN n = 1 AND drained = 1 THEN format('host "%s" drained', name)
     WHEN n = 1 AND unhealthy = 1 THEN format('host "%s" unhealthy', name)
     WHEN n = 1 AND not_seen = 1 THEN format('host "%s" not seen yet', name)
+    WHEN n = 1 AND short = 1 THEN format('host "%s" short of %s', name, short_of)
     WHEN n = 1 THEN format('host "%s" full (%s of %s)', name, used, slots)
+    WHEN lacking = n THEN 'no host has label ' || label
     WHEN drained = n THEN 'all hosts drained'
     WHEN unhealthy = n THEN 'all hosts unhealthy'
     WHEN not_seen = n THEN 'no host seen yet'
     WHEN busy = n THEN 'all hosts full'
+    WHEN short = n THEN 'all hosts short of ' || short_of
     ELSE concat_ws(', ',
         CASE WHEN busy > 0 THEN format('%s %s full', busy, CASE busy WHEN 1 THEN 'host' ELSE 'hosts' END) END,
+        nullif(short, 0) || ' short of ' || short_of,
         nullif(unhealthy, 0) || ' unhealthy',
         nullif(not_seen, 0) || ' not seen yet',
-        nullif(drained, 0) || ' drained')
+        nullif(drained, 0) || ' drained',
+        CASE WHEN lacking > 0 THEN
+            format('%s %s label %s', lacking, CASE lacking WHEN 1 THEN 'lacks' ELSE 'lack' END, label) END)
 END;
-COMMENT ON FUNCTION cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint,
-    bigint, bigint, integer) IS
+COMMENT ON FUNCTION cm_internal.describe_hosts(boolean, bigint, text, bigint, text, bigint, bigint, bigint,
+    bigint, bigint, text, bigint, integer) IS
     'Why none of the hosts takes a job, from counts.';
 
 -- The first pending jobs in the order in which they will be claimed.  Each
@@ -423,7 +457,7 @@ SELECT
     g.oldest_run_at,
     g.next_run_at
 FROM (
-    SELECT coalesce(q.host_id, q.placement) AS host_id,
+    SELECT coalesce(q.host_id, CASE WHEN q.placement < -1 THEN 0 ELSE q.placement END) AS host_id,
            q.status,
            count(*) AS jobs,
            count(*) FILTER (WHERE q.run_at <= now()) AS due,
@@ -674,7 +708,8 @@ REVOKE ALL ON FUNCTION
     cm_internal.short_time(timestamptz),
     cm_internal.preload_line(),
     cm_internal.waiting_reason(bigint),
-    cm_internal.describe_hosts(boolean, bigint, text, bigint, bigint, bigint, bigint, bigint, integer),
+    cm_internal.describe_hosts(boolean, bigint, text, bigint, text, bigint, bigint, bigint, bigint, bigint,
+        text, bigint, integer),
     cm_internal.count_work()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION

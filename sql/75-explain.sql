@@ -200,12 +200,16 @@ RETURN CASE
     WHEN reason = 'not in the queue' THEN 'It will not be run. Submit it again if it shall run.'
     WHEN reason = 'its host was removed' THEN 'Cancel it by cm_cancel_job and submit it for another host.'
     WHEN reason LIKE 'not due%' OR reason LIKE 'retry %' THEN 'None needed: it becomes due by itself.'
+    WHEN reason LIKE 'no host has label %' OR reason LIKE 'host "%" lacks label %' THEN
+        'Give a host that label in cm_hosts.labels, or cancel the job by cm_cancel_job and submit it with other host_labels.'
     WHEN reason LIKE '%unhealthy%' THEN
         'See error and hint in cm_host_status; SELECT * FROM cm_check_host(name) tries a connection now.'
     WHEN reason LIKE '%drained%' THEN
         'cm_host_status tells who disabled it and why; SELECT cm_enable_host(name) undoes that.'
     WHEN reason LIKE '%full%' THEN
         'Wait for jobs to end, raise max_concurrent_jobs of a host, add a host, or raise its priority by cm_set_priority.'
+    WHEN reason LIKE '%short of %' THEN
+        'Wait for jobs to end, add a host, or submit it with lower limits or another placement_strategy. It never starts where a host has less in all than it asks for.'
     WHEN reason LIKE '%seen yet%' THEN
         'The executor has no answer from there since it started; SELECT * FROM cm_check_host(name) tries a connection now.'
 END;
@@ -366,7 +370,9 @@ BEGIN
         (4, 'advice', advice),
         (5, 'host', CASE
             WHEN is_over THEN coalesce(j.host, CASE WHEN j.attempt > 0 THEN 'none, when it ended' ELSE 'none; it was never given to one' END)
-            WHEN j.host IS NULL AND j.requested_host IS NULL THEN 'any; none chosen yet'
+            WHEN j.host IS NULL AND j.requested_host IS NULL THEN
+                'any' || coalesce(' with labels ' || (SELECT string_agg(l.key || '=' || l.value, ' ' ORDER BY l.key)
+                    FROM jsonb_each_text(j.host_labels) l), '') || '; none chosen yet'
             WHEN j.host IS NULL OR j.status = 'pending' THEN 'must be ' || coalesce(j.requested_host, j.host)
             ELSE j.host || coalesce(', ' || host_state, '') END),
         (6, 'container', left(j.container_id, 12)),

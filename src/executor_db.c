@@ -28,6 +28,7 @@
 #define CAREFUL_TURNS 10
 #define PUBLISH_CHECK_MS 1000
 #define CERTIFICATE_CHECK_MS (3600 * 1000)
+#define PLACEMENTS_CHECK_MS 10000
 
 /* What one transaction has done, to be made known after its commit. */
 typedef struct Turn
@@ -533,6 +534,15 @@ step_expired(Turn *turn)
 				  "not started within its max_wait");
 }
 
+static CmCandidate *
+find_candidate(CmCandidate *candidates, int n, int host_id)
+{
+	for (int i = 0; i < n; i++)
+		if (candidates[i].host_id == host_id)
+			return &candidates[i];
+	return NULL;
+}
+
 /* Jobs whose end is recorded in this very transaction. */
 static void
 count_freed_slots(const Turn *turn, CmCandidate *candidates, int n)
@@ -540,12 +550,17 @@ count_freed_slots(const Turn *turn, CmCandidate *candidates, int n)
 	for (int i = 0; i < turn->n_records; i++)
 	{
 		const CmRecord *record = &turn->records[i];
+		const CmTask *task = turn->batch[i]->task;
+		CmCandidate *candidate;
 
 		if (!record->done || !cm_lifecycle_is_terminal(record->state))
 			continue;
-		for (int j = 0; j < n; j++)
-			if (candidates[j].host_id == turn->batch[i]->task->host->id)
-				candidates[j].used--;
+		candidate = find_candidate(candidates, n, task->host->id);
+		if (candidate == NULL)
+			continue;
+		candidate->used--;
+		candidate->reserved_mb -= task->spec.memory_limit_mb;
+		candidate->reserved_nano_cpus -= task->spec.nano_cpus;
 	}
 }
 
@@ -553,28 +568,46 @@ static void
 count_found(const Turn *turn, CmCandidate *candidates, int n)
 {
 	for (int i = 0; i < turn->n_found; i++)
-		for (int j = 0; j < n; j++)
-			if (candidates[j].host_id == turn->found[i].host_id)
-				candidates[j].used++;
+	{
+		const CmTaken *found = &turn->found[i];
+		CmCandidate *candidate = find_candidate(candidates, n, found->host_id);
+
+		if (candidate == NULL)
+			continue;
+		candidate->used++;
+		candidate->reserved_mb += found->spec.memory_limit_mb;
+		candidate->reserved_nano_cpus += found->spec.nano_cpus;
+	}
 }
 
 static void
 step_claim(Turn *turn)
 {
 	CmLimits limits = cm_guc_limits();
-	CmCandidate *candidates;
-	int n;
+	CmFleet fleet = {0};
 
 	if (turn->poll.has_due)
 		cm_store_promote_due();
 	if (!turn->poll.has_ready && !turn->poll.has_due && turn->n_queued == 0)
 		return;
 	check_publishing();
-	candidates = cm_hosts_candidates(&n);
-	count_freed_slots(turn, candidates, n);
-	count_found(turn, candidates, n);
-	turn->taken = cm_store_claim(candidates, n, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH,
-								 &turn->n_taken);
+	fleet.candidates = cm_hosts_candidates(&fleet.n);
+	fleet.n_chosen = cm_ex.n_chosen;
+	count_freed_slots(turn, fleet.candidates, fleet.n);
+	count_found(turn, fleet.candidates, fleet.n);
+	turn->taken =
+		cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH, &turn->n_taken);
+}
+
+/* Now and then: a job may come that asks for the same. */
+static void
+step_placements(Turn *turn)
+{
+	(void) turn;
+	if (cm_ex.now_ms < cm_ex.placements_check_ms)
+		return;
+	cm_store_drop_unused_placements();
+	cm_ex.placements_check_ms = cm_ex.now_ms + PLACEMENTS_CHECK_MS;
 }
 
 /*
@@ -640,10 +673,10 @@ typedef void (*TurnStep)(Turn *turn);
  * Output before ends, ends before claims: a freed slot is used at once.  What
  * runs already is found before it could be claimed for elsewhere.
  */
-static const TurnStep steps[] = {step_poll,		   step_hosts,		 step_details, step_logs,
-								 step_records,	   step_host_states, step_drains,  step_orphans,
-								 step_requests,	   step_expired,	 step_strays,  step_claim,
-								 step_certificates};
+static const TurnStep steps[] = {step_poll,			step_hosts,		  step_details, step_logs,
+								 step_records,		step_host_states, step_drains,	step_orphans,
+								 step_requests,		step_expired,	  step_strays,	step_claim,
+								 step_certificates, step_placements};
 
 /* --- after the commit --- */
 
@@ -807,7 +840,13 @@ apply_claims(Turn *turn)
 {
 	cm_ex.counters.claimed += turn->n_taken;
 	for (int i = 0; i < turn->n_taken; i++)
-		cm_task_step(cm_task_new(&turn->taken[i], false));
+	{
+		CmTask *task = cm_task_new(&turn->taken[i], false);
+
+		if (task->host != NULL)
+			task->host->last_chosen = ++cm_ex.n_chosen;
+		cm_task_step(task);
+	}
 	/* Whether more wait that could be taken is known only after asking again. */
 	if (turn->n_taken > 0 && has_free_slot())
 		cm_ex.slots_changed = true;

@@ -32,6 +32,8 @@
 #define STEADY_MS 5000
 /* The second list follows soon: the event stream may have begun a bit late. */
 #define SECOND_LIST_MS 1000
+#define BYTES_PER_MB (INT64CONST(1) << 20)
+#define NANO_PER_CPU INT64CONST(1000000000)
 #define MAX_UNMARKINGS 16 /* old marks being removed from one host */
 /* What an engine tells of itself takes it some work, and matters little. */
 #define HEARTBEATS_PER_INFO 3
@@ -327,12 +329,18 @@ cm_hosts_candidates(int *n)
 							  host->phase == CM_HOST_READY && cm_health_objection(host) == NULL;
 		candidate->slots = host->slots;
 		candidate->weight = host->weight;
+		candidate->last_chosen = host->last_chosen;
+		candidate->memory_mb = host->facts.memory_bytes / BYTES_PER_MB;
+		candidate->nano_cpus = host->facts.cpus * NANO_PER_CPU;
 		dlist_foreach (task_iter, &cm_ex.tasks)
 		{
 			CmTask *task = dlist_container(CmTask, node, task_iter.cur);
 
-			if (task->host == host && !task->is_recorded)
-				candidate->used++;
+			if (task->host != host || task->is_recorded)
+				continue;
+			candidate->used++;
+			candidate->reserved_mb += task->spec.memory_limit_mb;
+			candidate->reserved_nano_cpus += task->spec.nano_cpus;
 		}
 	}
 	return candidates;

@@ -174,8 +174,9 @@ struct CmExecHost
 	char hint[512];
 	bool drain_wanted; /* silent for too long: to be recorded as disabled */
 
-	CmPacer pacer;	/* bounds, once it is begun, ... */
-	int n_starting; /* ... the tasks that hold one of its start slots */
+	CmPacer pacer;	   /* bounds, once it is begun, ... */
+	int n_starting;	   /* ... the tasks that hold one of its start slots */
+	int64 last_chosen; /* grows with each job that it is given */
 	dlist_head pulls;
 	CmStray *strays;
 	int n_strays;
@@ -321,6 +322,8 @@ typedef struct CmExecutor
 	int64 step_not_before_ms[CM_MAX_DB_STEPS]; /* a step that failed waits alone */
 	int64 hosts_mark;
 	bool hosts_loaded;
+	int64 n_chosen; /* claims so far, for the order of hosts' turns */
+	int64 placements_check_ms;
 	bool has_ready;		  /* pending jobs that found no slot */
 	bool has_orphans;	  /* jobs under way whose host's row is gone */
 	bool has_old_pending; /* at the start, jobs up to identity.old_jobs_up_to */

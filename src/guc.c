@@ -18,6 +18,7 @@
 
 #include "guc.h"
 #include "pacer.h"
+#include "placement.h"
 
 #define MAX_MEMORY_MB (16 * 1024 * 1024) /* 16 TB */
 #define MAX_CPUS 4096.0
@@ -46,6 +47,15 @@ bool cm_guc_job_channels = false;
 int cm_guc_max_starts_in_flight = 0;
 char *cm_guc_secret_key_file = NULL;
 int cm_guc_certificate_warning_days = 30;
+int cm_guc_placement_strategy = CM_PLACE_LEAST_LOADED;
+
+static const struct config_enum_entry strategies[] = {
+	{"least_loaded", CM_PLACE_LEAST_LOADED, false},
+	{"round_robin", CM_PLACE_ROUND_ROBIN, false},
+	{"weighted", CM_PLACE_WEIGHTED, false},
+	{"resources", CM_PLACE_RESOURCES, false},
+	{"pack", CM_PLACE_PACK, false},
+	{NULL, 0, false}};
 
 static bool
 check_run_as(char **newval, void **extra, GucSource source)
@@ -175,6 +185,16 @@ define_defaults(void)
 }
 
 static void
+define_placement(void)
+{
+	DefineCustomEnumVariable("container_manager.placement_strategy",
+							 "How a host is chosen for a job that does not say placement_strategy.",
+							 "Changed, it counts for jobs that are submitted from then on.",
+							 &cm_guc_placement_strategy, CM_PLACE_LEAST_LOADED, strategies,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
 define_limits(void)
 {
 	DefineCustomIntVariable(
@@ -227,6 +247,7 @@ cm_guc_define(void)
 	define_transport();
 	define_secrets();
 	define_defaults();
+	define_placement();
 	define_limits();
 	MarkGUCPrefixReserved("container_manager");
 }

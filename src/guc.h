@@ -33,6 +33,7 @@ extern bool cm_guc_job_channels;
 extern int cm_guc_max_starts_in_flight;
 extern char *cm_guc_secret_key_file;
 extern int cm_guc_certificate_warning_days;
+extern int cm_guc_placement_strategy; /* a CmStrategy */
 
 extern void cm_guc_define(void);
 

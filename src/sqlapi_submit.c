@@ -20,6 +20,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "placement.h"
 #include "policy.h"
 #include "retry.h"
 #include "shmem.h"
@@ -145,6 +146,8 @@ fill_in_defaults(JobRow *row)
 	set_if_null(row, "retry_delay", make_interval_of("10 s"));
 	set_if_null(row, "on_host_loss", CStringGetTextDatum("wait"));
 	set_if_null(row, "host_loss_grace", make_interval_of("5 min"));
+	set_if_null(row, "placement_strategy",
+				CStringGetTextDatum(cm_placement_word(cm_guc_placement_strategy)));
 	set_if_null(row, "labels", make_jsonb("{}"));
 	set_if_null(row, "read_only", BoolGetDatum(true));
 	set_if_null(row, "tmpfs", make_jsonb("{}"));
@@ -243,6 +246,22 @@ check_schedule(const JobRow *row)
 						"Give a positive interval, or leave it out.");
 	if (wait->month > 12 * 100 || wait->day > 36500 || wait->time > 36500 * USECS_PER_DAY)
 		throw_bad_value("max_wait", "max_wait is over 100 years", "Leave it out to wait for ever.");
+}
+
+static void
+check_placement(const JobRow *row)
+{
+	bool is_null;
+	char *word = TextDatumGetCString(get_value(row, "placement_strategy", &is_null));
+	CmStrategy strategy;
+
+	if (!cm_placement_parse(word, &strategy))
+		throw_bad_value("placement_strategy",
+						psprintf("placement_strategy of \"%s\" is not known", word),
+						"Write least_loaded, round_robin, weighted, resources or pack.");
+	if (!is_column_null(row, "host") && !is_column_null(row, "host_labels"))
+		throw_bad_value("host_labels", "host and host_labels are both given",
+						"Leave one of them out: a host that is named is not chosen by its labels.");
 }
 
 /* Of a sequence; 0 where it has not yet given any. */
@@ -348,6 +367,7 @@ complete_job(JobRow *row)
 	apply_changes(row);
 	check_state_columns(row);
 	check_schedule(row);
+	check_placement(row);
 	cm_sqlapi_begin_as(row->relation->rd_rel->relowner, &as_owner);
 	epoch = UUIDPGetDatum(get_epoch(row->relation));
 	check_id(row);
@@ -436,7 +456,8 @@ cm_enqueue_jobs(PG_FUNCTION_ARGS)
 {
 	static CmTriggerSql enqueue = {
 		"INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due, expires_at)"
-		" SELECT n.id, coalesce(h.id, 0), n.priority, n.run_at, n.run_at <= now(), n.run_at + n.max_wait"
+		" SELECT n.id, coalesce(h.id, cm_internal.placement_key(n.host_labels, n.placement_strategy,"
+		" n.memory_limit, n.cpu_limit, 1000)), n.priority, n.run_at, n.run_at <= now(), n.run_at + n.max_wait"
 		" FROM cm_new_jobs n LEFT JOIN %s.cm_hosts h ON h.name = n.requested_host"
 		" WHERE n.status = 'pending' AND n.attempt = 0 AND n.epoch = $1",
 		1,

@@ -64,6 +64,7 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "queue", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "placements", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},

@@ -193,11 +193,16 @@ extern void cm_store_promote_due(void);
 
 /*
  * Claims up to the candidates' free slots, in the order of the queue, raises
- * the attempt and makes them launching.  The candidates' used counts go up.  Jobs
- * up to unsure_up_to are taken only where they must run on a certain host.
+ * the attempt and makes them launching.  Candidates come without the hosts that
+ * have labels: these are looked up.  Slots and drains are those that stand
+ * when the jobs are chosen.  Jobs up to unsure_up_to are taken only where they
+ * must run on a certain host.
  */
-extern CmTaken *cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
-							   const CmLimits *limits, int max_claims, int *n);
+extern CmTaken *cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits,
+							   int max_claims, int *n);
+
+/* What no job on the queue asks for any more. */
+extern void cm_store_drop_unused_placements(void);
 
 /* A container of ours whose job is perhaps not known to have been taken. */
 typedef struct CmFound

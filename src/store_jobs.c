@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -133,17 +134,31 @@ cm_store_load_taken(const CmLimits *limits, int *n)
 	return taken;
 }
 
-/* --- claims --- */
-
 /* What is being chosen for one claim. */
 typedef struct Choice
 {
+	CmFleet *fleet;
+	CmPlacementAsk *asks; /* what the jobs of each key ask for */
+	int n_asks;
+	int max;
 	int n;
 	int64 *job_ids;
 	int *host_ids;
 	CmColumn skipped;	/* jobs whose row somebody has locked */
 	int64 unsure_up_to; /* jobs that may run somewhere already */
 } Choice;
+
+/* memory_mb 0: its jobs do not look at what is left. */
+static void
+add_ask(Choice *choice, int key, int64 memory_mb, int64 nano_cpus)
+{
+	CmPlacementAsk *ask = &choice->asks[choice->n_asks++];
+
+	ask->key = key;
+	ask->strategy = memory_mb > 0 ? CM_PLACE_RESOURCES : CM_PLACE_LEAST_LOADED;
+	ask->memory_mb = memory_mb;
+	ask->nano_cpus = nano_cpus;
+}
 
 void
 cm_store_promote_due(void)
@@ -160,23 +175,108 @@ cm_store_promote_due(void)
 	cm_sql_run(&promote, NULL, NULL);
 }
 
+/* --- placement keys --- */
+
+/*
+ * Keys below 0 that jobs wait for now, and the hosts among the candidates that
+ * have their labels.  Keys that no such host has are not seen at all, so that
+ * it does not matter how many wait for them.  A subquery with LIMIT costs one
+ * look at the index per key; EXISTS could become a join with the whole queue.
+ */
+static void
+load_keys(Choice *choice)
+{
+	static CmSql load = {
+		"WITH h AS MATERIALIZED (SELECT id, cm_internal.labels_as_text(labels) AS labels"
+		" FROM @extschema@.cm_hosts WHERE id = ANY ($1)),"
+		" p AS MATERIALIZED (SELECT id, host_labels, memory_limit, cpu_limit FROM cm_internal.placements p"
+		" WHERE (SELECT true FROM cm_internal.queue q"
+		"  WHERE q.placement = p.id AND q.status = 'pending' AND q.is_due LIMIT 1))"
+		" SELECT p.id, h.id, p.memory_limit, (greatest(least(p.cpu_limit, 1000000), 0) * 1000000000)::int8"
+		" FROM p JOIN h ON h.labels @> p.host_labels ORDER BY p.id, h.id",
+		1,
+		{INT4ARRAYOID},
+		NULL,
+		0};
+	CmFleet *fleet = choice->fleet;
+	CmKeyHost *pairs;
+	CmColumn hosts;
+	Datum value;
+
+	cm_column_init(&hosts, INT4OID, fleet->n);
+	for (int i = 0; i < fleet->n; i++)
+		if (cm_placement_free_slots(&fleet->candidates[i]) > 0)
+			cm_column_add_int32(&hosts, fleet->candidates[i].host_id);
+	value = cm_column_array(&hosts);
+	fleet->n_key_hosts = (int) cm_sql_run(&load, &value, NULL);
+	pairs = palloc(sizeof(CmKeyHost) * Max(fleet->n_key_hosts, 1));
+	choice->asks = palloc0(sizeof(CmPlacementAsk) * (fleet->n_key_hosts + fleet->n + 1));
+	for (int i = 0; i < fleet->n_key_hosts; i++)
+	{
+		pairs[i].key = cm_sql_int32(i, 1, 0);
+		pairs[i].host_id = cm_sql_int32(i, 2, 0);
+		if (i > 0 && pairs[i].key == pairs[i - 1].key)
+			continue;
+		add_ask(choice, pairs[i].key, cm_sql_int32(i, 3, 0), cm_sql_int64(i, 4, 0));
+	}
+	fleet->key_hosts = pairs;
+	for (int i = 0; i < fleet->n; i++)
+		add_ask(choice, fleet->candidates[i].host_id, 0, 0);
+	add_ask(choice, 0, 0, 0);
+}
+
+void
+cm_store_drop_unused_placements(void)
+{
+	/* Whoever is about to use one has it locked. */
+	static CmSql lock = {
+		"SELECT p.id FROM cm_internal.placements p WHERE (SELECT true FROM cm_internal.queue q"
+		" WHERE q.placement = p.id AND q.placement < -1 LIMIT 1) IS NULL FOR UPDATE SKIP LOCKED",
+		0,
+		{0},
+		NULL,
+		0};
+	/* Whoever had, has now committed what this sees. */
+	static CmSql drop = {
+		"DELETE FROM cm_internal.placements p WHERE p.id = ANY ($1) AND (SELECT true"
+		" FROM cm_internal.queue q WHERE q.placement = p.id AND q.placement < -1 LIMIT 1) IS NULL",
+		1,
+		{INT4ARRAYOID},
+		NULL,
+		0};
+	uint64 n = cm_sql_run(&lock, NULL, NULL);
+	CmColumn ids;
+	Datum value;
+
+	if (n == 0)
+		return;
+	cm_column_init(&ids, INT4OID, n);
+	for (uint64 i = 0; i < n; i++)
+		cm_column_add_int32(&ids, cm_sql_int32(i, 1, 0));
+	value = cm_column_array(&ids);
+	cm_sql_run(&drop, &value, NULL);
+}
+
+/* --- claims --- */
+
 static int
-sum_free_slots(const CmCandidate *candidates, int n)
+sum_free_slots(const CmFleet *fleet)
 {
 	int sum = 0;
 
-	for (int i = 0; i < n; i++)
-		sum += cm_placement_free_slots(&candidates[i]);
+	for (int i = 0; i < fleet->n; i++)
+		sum += cm_placement_free_slots(&fleet->candidates[i]);
 	return sum;
 }
 
 /*
- * The heads of the queue: per host with free slots the jobs that must run
- * there, and those that may run anywhere, merged in the order of the queue.
- * Hosts without a free slot are not looked at, however many wait for them.
+ * The heads of the queue: of each key as many jobs as there are slots for it,
+ * merged in the order of the queue.  Keys that no free host serves are not
+ * looked at, however many wait for them.  Within a key all jobs ask for the
+ * same, so that none that cannot be taken stands before one that can.
  */
 static uint64
-select_heads(const CmCandidate *candidates, int n, const Choice *choice)
+select_heads(const Choice *choice)
 {
 	static CmSql heads = {
 		"SELECT q.job_id, p.placement"
@@ -184,7 +284,7 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 		" (SELECT q.job_id, q.priority, q.run_at FROM cm_internal.queue q"
 		"  WHERE q.placement = p.placement AND q.status = 'pending' AND q.is_due"
 		"  AND (q.expires_at IS NULL OR q.expires_at > now()) AND q.job_id <> ALL ($3)"
-		"  AND (q.job_id > $4 OR q.placement <> 0)"
+		"  AND (q.job_id > $4 OR q.placement > 0)"
 		"  ORDER BY q.priority DESC, q.run_at, q.job_id LIMIT p.n FOR UPDATE SKIP LOCKED) q"
 		" ORDER BY q.priority DESC, q.run_at, q.job_id",
 		4,
@@ -195,17 +295,17 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 	CmColumn limits;
 	Datum values[4];
 
-	cm_column_init(&placements, INT4OID, n + 1);
-	cm_column_init(&limits, INT4OID, n + 1);
-	for (int i = 0; i < n; i++)
+	cm_column_init(&placements, INT4OID, choice->n_asks);
+	cm_column_init(&limits, INT4OID, choice->n_asks);
+	for (int i = 0; i < choice->n_asks; i++)
 	{
-		if (cm_placement_free_slots(&candidates[i]) == 0)
+		int free_slots = cm_placement_free_slots_for(choice->fleet, &choice->asks[i]);
+
+		if (free_slots == 0)
 			continue;
-		cm_column_add_int32(&placements, candidates[i].host_id);
-		cm_column_add_int32(&limits, cm_placement_free_slots(&candidates[i]));
+		cm_column_add_int32(&placements, choice->asks[i].key);
+		cm_column_add_int32(&limits, Min(free_slots, choice->max));
 	}
-	cm_column_add_int32(&placements, 0);
-	cm_column_add_int32(&limits, sum_free_slots(candidates, n));
 	values[0] = cm_column_array(&placements);
 	values[1] = cm_column_array(&limits);
 	values[2] = cm_column_array(&choice->skipped);
@@ -213,21 +313,22 @@ select_heads(const CmCandidate *candidates, int n, const Choice *choice)
 	return cm_sql_run(&heads, values, NULL);
 }
 
-static bool
-is_in(const int64 *ids, uint64 n, int64 id)
+static int
+find_id(const int64 *ids, uint64 n, int64 id)
 {
 	for (uint64 i = 0; i < n; i++)
 		if (ids[i] == id)
-			return true;
-	return false;
+			return (int) i;
+	return -1;
 }
 
 /* Locks the jobs' rows; those that somebody else has locked are left out. */
 static uint64
-lock_jobs(const int64 *ids, uint64 n, int64 *locked)
+lock_jobs(const int64 *ids, uint64 n, CmPlacementAsk *asks, int64 *locked)
 {
 	static CmSql lock = {
-		"SELECT id FROM @extschema@.cm_jobs WHERE id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
+		"SELECT id, placement_strategy, memory_limit, (greatest(least(cpu_limit, 1000000), 0) * 1000000000)::int8"
+		" FROM @extschema@.cm_jobs WHERE id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
 		1,
 		{INT8ARRAYOID},
 		NULL,
@@ -242,8 +343,63 @@ lock_jobs(const int64 *ids, uint64 n, int64 *locked)
 	value = cm_column_array(&column);
 	n_locked = cm_sql_run(&lock, &value, NULL);
 	for (uint64 i = 0; i < n_locked; i++)
+	{
 		locked[i] = cm_sql_int64(i, 1, 0);
+		asks[i].key = 0;
+		asks[i].strategy = CM_PLACE_LEAST_LOADED;
+		(void) cm_placement_parse(cm_sql_text(i, 2), &asks[i].strategy);
+		asks[i].memory_mb = cm_sql_int32(i, 3, 0);
+		asks[i].nano_cpus = cm_sql_int64(i, 4, 0);
+	}
 	return n_locked;
+}
+
+/*
+ * What stands now counts: a change of slots that was committed before a job was
+ * submitted is seen here where the job was seen.  Whoever removes a host waits
+ * for this claim, or is not waited for.
+ */
+static void
+lock_hosts(CmFleet *fleet)
+{
+	static CmSql lock = {
+		"SELECT h.id, h.max_concurrent_jobs FROM @extschema@.cm_hosts h WHERE h.is_active AND NOT EXISTS"
+		" (SELECT FROM cm_internal.host_drains d WHERE d.host_name = h.name)"
+		" FOR KEY SHARE OF h SKIP LOCKED",
+		0,
+		{0},
+		NULL,
+		0};
+	uint64 n_locked = cm_sql_run(&lock, NULL, NULL);
+
+	for (int i = 0; i < fleet->n; i++)
+	{
+		CmCandidate *candidate = &fleet->candidates[i];
+		bool is_locked = false;
+
+		for (uint64 j = 0; j < n_locked; j++)
+		{
+			if (cm_sql_int32(j, 1, 0) != candidate->host_id)
+				continue;
+			is_locked = true;
+			candidate->slots = cm_sql_int32(j, 2, 0);
+		}
+		candidate->can_take = candidate->can_take && is_locked;
+	}
+}
+
+static void
+choose_host(Choice *choice, int64 job_id, const CmPlacementAsk *ask)
+{
+	int chosen = cm_placement_choose(choice->fleet, ask, pg_prng_double(&pg_global_prng_state));
+
+	if (chosen < 0)
+		return;
+	cm_placement_take(choice->fleet, chosen, ask);
+	choice->job_ids[choice->n] = job_id;
+	choice->host_ids[choice->n] = choice->fleet->candidates[chosen].host_id;
+	choice->n++;
+	cm_column_add_int64(&choice->skipped, job_id);
 }
 
 /*
@@ -251,12 +407,13 @@ lock_jobs(const int64 *ids, uint64 n, int64 *locked)
  * there were no heads or none had to be stepped over.
  */
 static bool
-choose_round(CmCandidate *candidates, int n_candidates, int max_claims, Choice *choice)
+choose_round(Choice *choice)
 {
-	uint64 n = select_heads(candidates, n_candidates, choice);
+	uint64 n = select_heads(choice);
 	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
 	int *placements = palloc(sizeof(int) * Max(n, 1));
 	int64 *locked = palloc(sizeof(int64) * Max(n, 1));
+	CmPlacementAsk *asks = palloc(sizeof(CmPlacementAsk) * Max(n, 1));
 	uint64 n_locked;
 	bool stepped_over = false;
 
@@ -267,25 +424,20 @@ choose_round(CmCandidate *candidates, int n_candidates, int max_claims, Choice *
 	}
 	if (n == 0)
 		return false;
-	n_locked = lock_jobs(ids, n, locked);
-	for (uint64 i = 0; i < n && choice->n < max_claims; i++)
+	n_locked = lock_jobs(ids, n, asks, locked);
+	lock_hosts(choice->fleet);
+	for (uint64 i = 0; i < n && choice->n < choice->max; i++)
 	{
-		int host;
+		int at = find_id(locked, n_locked, ids[i]);
 
-		if (n_locked < n && !is_in(locked, n_locked, ids[i]))
+		if (at < 0)
 		{
 			cm_column_add_int64(&choice->skipped, ids[i]);
 			stepped_over = true;
 			continue;
 		}
-		host = cm_placement_choose(candidates, n_candidates, placements[i]);
-		if (host < 0)
-			continue;
-		candidates[host].used++;
-		choice->job_ids[choice->n] = ids[i];
-		choice->host_ids[choice->n] = candidates[host].host_id;
-		choice->n++;
-		cm_column_add_int64(&choice->skipped, ids[i]);
+		asks[at].key = placements[i];
+		choose_host(choice, ids[i], &asks[at]);
 	}
 	return stepped_over;
 }
@@ -366,43 +518,25 @@ read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *l
 	taken->host_id = find_host_of(choice, taken->spec.job_id);
 }
 
-/* Whoever removes a host waits for this claim, or is not waited for. */
-static void
-lock_hosts(CmCandidate *candidates, int n)
-{
-	static CmSql lock = {
-		"SELECT id FROM @extschema@.cm_hosts FOR KEY SHARE SKIP LOCKED", 0, {0}, NULL, 0};
-	uint64 n_locked = cm_sql_run(&lock, NULL, NULL);
-
-	for (int i = 0; i < n; i++)
-	{
-		bool is_locked = false;
-
-		for (uint64 j = 0; j < n_locked; j++)
-			is_locked = is_locked || cm_sql_int32(j, 1, 0) == candidates[i].host_id;
-		candidates[i].can_take = candidates[i].can_take && is_locked;
-	}
-}
-
 CmTaken *
-cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
-			   const CmLimits *limits, int max_claims, int *n)
+cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int max_claims, int *n)
 {
 	Choice choice = {0};
 	CmTaken *taken;
 
+	choice.fleet = fleet;
+	choice.max = max_claims;
 	choice.job_ids = palloc(sizeof(int64) * max_claims);
 	choice.host_ids = palloc(sizeof(int) * max_claims);
 	cm_column_init(&choice.skipped, INT8OID, 16);
 	choice.unsure_up_to = unsure_up_to;
 	*n = 0;
-	if (sum_free_slots(candidates, n_candidates) == 0)
+	if (sum_free_slots(fleet) == 0)
 		return NULL;
-	lock_hosts(candidates, n_candidates);
+	load_keys(&choice);
 	for (int round = 0; round < MAX_CLAIM_ROUNDS; round++)
 	{
-		if (choice.n >= max_claims || sum_free_slots(candidates, n_candidates) == 0 ||
-			!choose_round(candidates, n_candidates, max_claims, &choice))
+		if (choice.n >= max_claims || sum_free_slots(fleet) == 0 || !choose_round(&choice))
 			break;
 	}
 	if (choice.n == 0)
@@ -420,18 +554,19 @@ cm_store_claim(CmCandidate *candidates, int n_candidates, int64 unsure_up_to,
 static uint64
 select_found(int host_id, const CmFound *found, int n_found, int64 up_to, int64 **ids)
 {
-	static CmSql select = {"WITH h AS MATERIALIZED (SELECT FROM @extschema@.cm_hosts"
-						   "  WHERE id = $4 FOR KEY SHARE SKIP LOCKED)"
-						   " SELECT q.job_id FROM cm_internal.queue q"
-						   " WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
-						   " (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
-						   "  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
-						   " AND q.placement IN (0, $4) AND EXISTS (SELECT FROM h)"
-						   " ORDER BY q.job_id FOR UPDATE SKIP LOCKED",
-						   4,
-						   {INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT4OID},
-						   NULL,
-						   0};
+	static CmSql select = {
+		"WITH h AS MATERIALIZED (SELECT FROM @extschema@.cm_hosts"
+		"  WHERE id = $4 FOR KEY SHARE SKIP LOCKED)"
+		" SELECT q.job_id FROM cm_internal.queue q"
+		" WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
+		" (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
+		"  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
+		" AND (q.placement IN (0, $4) OR q.placement < -1) AND EXISTS (SELECT FROM h)"
+		" ORDER BY q.job_id FOR UPDATE SKIP LOCKED",
+		4,
+		{INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT4OID},
+		NULL,
+		0};
 	CmColumn jobs;
 	CmColumn attempts;
 	Datum values[4];
@@ -494,7 +629,8 @@ cm_store_take_found(int host_id, const CmFound *found, int n_found, int64 up_to,
 	choice.job_ids = palloc(sizeof(int64) * Max(n_ids, 1));
 	choice.host_ids = palloc(sizeof(int) * Max(n_ids, 1));
 	if (n_ids > 0)
-		choice.n = (int) lock_jobs(ids, n_ids, choice.job_ids);
+		choice.n =
+			(int) lock_jobs(ids, n_ids, palloc(sizeof(CmPlacementAsk) * n_ids), choice.job_ids);
 	for (int i = 0; i < choice.n; i++)
 		choice.host_ids[i] = host_id;
 	if (choice.n == 0)
@@ -581,7 +717,8 @@ requeue_jobs(int max)
 		" max_attempts = greatest(j.max_attempts, j.attempt + 1)"
 		" FROM wanted w WHERE j.id = w.id RETURNING j.*),"
 		" queued AS (INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due,"
-		" expires_at, attempt) SELECT a.id, CASE WHEN a.requested_host IS NULL THEN 0"
+		" expires_at, attempt) SELECT a.id, CASE WHEN a.requested_host IS NULL"
+		" THEN cm_internal.placement_key(a.host_labels, a.placement_strategy, a.memory_limit, a.cpu_limit, NULL)"
 		" ELSE coalesce(h.id, -1) END, a.priority, a.run_at, a.run_at <= clock_timestamp(),"
 		" CASE WHEN a.max_wait <= interval '100 years' THEN a.run_at + a.max_wait END, a.attempt"
 		" FROM again a LEFT JOIN @extschema@.cm_hosts h ON h.name = a.requested_host)"

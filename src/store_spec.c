@@ -26,6 +26,8 @@
 #define NANO_PER_CPU INT64_C(1000000000)
 #define MAX_CPUS_READ 1e6 /* more is said as this much */
 #define MAX_SHOWN_BYTES 64
+#define MAX_HOST_LABELS 16
+#define MAX_HOST_LABEL_BYTES 255
 
 /* What reading one row carries along. */
 typedef struct RowReader
@@ -210,6 +212,29 @@ get_pairs(RowReader *reader, const char *column, int *n)
 	return pairs;
 }
 
+/* They do not concern the engine; claims compare them. */
+static void
+check_host_labels(RowReader *reader)
+{
+	int n;
+	const CmPair *labels = get_pairs(reader, "host_labels", &n);
+
+	if (n > MAX_HOST_LABELS)
+		object(reader, "53400", "host_labels",
+			   psprintf("host_labels has %d labels, more than the %d allowed", n, MAX_HOST_LABELS),
+			   NULL, "Ask for fewer.");
+	for (int i = 0; i < n && !reader->failed; i++)
+	{
+		if (labels[i].name[0] == '\0' || strlen(labels[i].name) > MAX_HOST_LABEL_BYTES ||
+			strlen(labels[i].value) > MAX_HOST_LABEL_BYTES)
+			object(reader, "22023", "host_labels",
+				   psprintf("host_labels \"%s\" cannot be used", show_key(labels[i].name)),
+				   psprintf("Name and value may have %d bytes each, and the name at least one.",
+							MAX_HOST_LABEL_BYTES),
+				   "Write them as they are in cm_hosts.labels.");
+	}
+}
+
 static const CmTmpfs *
 get_tmpfs(RowReader *reader, int *n)
 {
@@ -367,6 +392,7 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->retry_delay_ms = get_pause_ms(&reader, "retry_delay");
 	spec->on_host_loss = get_host_loss(&reader);
 	spec->host_loss_grace_ms = get_pause_ms(&reader, "host_loss_grace");
+	check_host_labels(&reader);
 	refuse_unavailable(&reader);
 	return !reader.failed;
 }

@@ -359,10 +359,10 @@ ROLLBACK;
 -- A row that comes out of a dump: taken as it is, inert, and it may be deleted
 BEGIN;
 INSERT INTO cm_jobs (id, image, status, attempt, exit_code, memory_limit, cpu_limit, timeout_seconds, run_as,
-    networks, owner, epoch)
-VALUES (900, 'busybox', 'failed', 1, 3, 99999, 99, 99999, '0:0', '["bridge"]', 'gone',
+    networks, placement_strategy, owner, epoch)
+VALUES (900, 'busybox', 'failed', 1, 3, 99999, 99, 99999, '0:0', '["bridge"]', 'pack', 'gone',
         '00000000-0000-0000-0000-000000000001'),
-    (901, 'busybox', 'pending', 0, NULL, 99999, 99, 99999, '0:0', '["bridge"]', 'gone',
+    (901, 'busybox', 'pending', 0, NULL, 99999, 99, 99999, '0:0', '["bridge"]', 'pack', 'gone',
         '00000000-0000-0000-0000-000000000001');
 SELECT count(*) AS queued FROM cm_internal.queue;
 CALL try('SELECT cm_cancel_job(900)');
