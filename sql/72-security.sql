@@ -120,6 +120,15 @@ CROSS JOIN LATERAL (
                 THEN 'critical' ELSE 'info' END,
            'The engine says: ' || w, 'See the engine''s documentation.'
     FROM unnest(s.warnings) w
+    UNION ALL
+    SELECT true, 'certificate',
+           CASE c.state WHEN 'valid' THEN 'ok' WHEN 'expiring' THEN 'warning' ELSE 'critical' END,
+           format('The %s certificate "%s" is %s: it ends on %s.', c.kind, c.subject, c.state,
+                  coalesce(c.not_after::date::text, 'a day that cannot be read')),
+           CASE WHEN c.state <> 'valid' THEN
+               'Replace it while jobs run: see cm_certificates, cm_issue_server_certificate and cm_issue_client_certificate.' END
+    FROM cm_certificates c
+    WHERE c.host = h.name
 ) f
 WHERE h.executor_type = 'docker';
 COMMENT ON VIEW cm_internal.host_findings IS
