@@ -37,6 +37,8 @@
 #define MAX_UNMARKINGS 16 /* old marks being removed from one host */
 /* What an engine tells of itself takes it some work, and matters little. */
 #define HEARTBEATS_PER_INFO 3
+/* An engine that leaves it open so often in a row how far back it remembers cannot tell. */
+#define MAX_MEMORY_FAILURES 5
 
 static void begin_connecting(CmExecHost *host);
 static void begin_list(CmExecHost *host);
@@ -234,7 +236,7 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	set_engine(host, row);
 	host->phase = CM_HOST_AWAY;
 	host->is_marked = host->was_listed = false;
-	host->failures = 0;
+	host->failures = host->n_memory_failures = 0;
 	host->next_ms = cm_ex.now_ms;
 	if (host->away_since == 0)
 	{
@@ -541,8 +543,20 @@ begin_events(CmExecHost *host)
 
 /*
  * Not every engine can tell; then what it lost meanwhile is not known.  But a bad
- * line is no answer: output that is whole would be doubted for it.
+ * line is no answer, nor is what stands between and finds no engine: output that is
+ * whole would be doubted for it.  It is asked again, not for ever: one that fails at
+ * this alone is of use all the same.
  */
+static bool
+must_ask_again(CmExecHost *host, const CmFault *fault)
+{
+	if (fault->kind == CM_FAULT_REFUSED && fault->http_status < 500)
+		return false;
+	if (host->n_memory_failures < MAX_MEMORY_FAILURES)
+		host->n_memory_failures++;
+	return host->n_memory_failures < MAX_MEMORY_FAILURES;
+}
+
 static void
 note_memory(CmHttpRequest *request, void *arg)
 {
@@ -550,8 +564,9 @@ note_memory(CmHttpRequest *request, void *arg)
 	CmFault fault;
 
 	host->request = NULL;
-	if (!cm_engine_read_memory(request, host->engine_at_us, &host->memory, &fault) &&
-		(fault.kind == CM_FAULT_UNREACHABLE || fault.kind == CM_FAULT_UNSURE))
+	if (cm_engine_read_memory(request, host->engine_at_us, &host->memory, &fault))
+		host->n_memory_failures = 0;
+	else if (must_ask_again(host, &fault))
 	{
 		lose_host_by_fault(host, request, &fault);
 		return;

@@ -162,6 +162,7 @@ struct CmExecHost
 	int connection;			/* counts connections lost */
 	int64 engine_at_us;		/* the engine's clock when it was last asked, ... */
 	CmEngineMemory memory;	/* ... and how far back it remembered then */
+	int n_memory_failures;	/* since it last said */
 	TimestampTz away_since; /* 0: it is there */
 	int64 away_since_ms;	/* the same by the clock of now_ms */
 

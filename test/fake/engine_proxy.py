@@ -19,6 +19,7 @@ program's:
   refuse P        with probability P: status 500, nothing was passed on
   lose N TEXT     the next N requests with TEXT in their path are not passed on
                   and their connections closed
+  deny N TEXT     the same, with status 500
   stall           nothing moves in either direction, until the next command
   cut             closes all connections; new ones are taken
   down, up        the socket is gone, and there again
@@ -47,8 +48,9 @@ class Line:
     def __init__(self):
         self.mode = "pass"
         self.probability = 0.0
-        self.to_lose = 0
-        self.lost_text = ""
+        self.n_chosen = 0
+        self.chosen_text = ""
+        self.chosen_fault = None
         self.moving = asyncio.Event()
         self.moving.set()
         self.connections = set()
@@ -56,9 +58,9 @@ class Line:
         self.server = None
 
     def choose_fault(self, method, path):
-        if self.to_lose > 0 and self.lost_text in path:
-            self.to_lose -= 1
-            return "unsent"
+        if self.n_chosen > 0 and self.chosen_text in path:
+            self.n_chosen -= 1
+            return self.chosen_fault
         if self.mode not in ("flaky", "refuse") or draw.random() >= self.probability:
             return None
         if self.mode == "refuse":
@@ -212,8 +214,9 @@ async def main():
             line.unlisten()
         elif words[0] == "up":
             await line.listen()
-        elif words[0] == "lose":
-            line.to_lose, line.lost_text = int(words[1]), words[2]
+        elif words[0] in ("lose", "deny"):
+            line.n_chosen, line.chosen_text = int(words[1]), words[2]
+            line.chosen_fault = "unsent" if words[0] == "lose" else "refuse"
         else:
             line.mode = words[0]
             line.probability = float(words[1]) if len(words) > 1 else 0.0

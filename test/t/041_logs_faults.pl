@@ -160,17 +160,26 @@ is_same_output($node, $cut, "line 1\nline 2\nline 3\nend", "err 1\nerr 2\nerr 3\
 is(sql("SELECT logs_incomplete FROM cm_jobs WHERE id = $cut"), 'f', 'cut of the connection: complete');
 
 # The end is seen after the connection was lost; whether the engine was restarted
-# meanwhile is asked until there is an answer.
-my $away = submit_command("${gates}printf end");
-$node->job_wait($away, status => 'running');
-$proxy->tell('down');
-touch_file($away, "go$_") for 1 .. 3;
-wait_until('the container has ended', sub { $engine->inspect(sql("SELECT container_id FROM cm_jobs WHERE id = $away"))->{State}{Status} eq 'exited' });
-$proxy->tell('lose 4 /events?since=1&until=');
-$proxy->tell('up');
-is($node->job_wait($away), 'completed', 'an end behind a bad line');
-is_same_output($node, $away, "line 1\nline 2\nline 3\nend", "err 1\nerr 2\nerr 3\n", 'an end behind a bad line');
-is(sql("SELECT logs_incomplete FROM cm_jobs WHERE id = $away"), 'f', 'an end behind a bad line: complete');
+# meanwhile is asked until there is an answer.  Where there is none, nobody knows that
+# the output is whole.
+my $asked = '/events?since=1&until=';
+for my $line ([ "lose 4 $asked", 'f', 'an end behind a bad line' ],
+	[ "deny 3 $asked", 'f', 'an end behind what finds no engine' ],
+	[ "deny 1000 $asked", 't', 'an end at an engine that cannot tell' ])
+{
+	my ($command, $is_incomplete, $what) = @$line;
+	my $away = submit_command("${gates}printf end");
+	$node->job_wait($away, status => 'running');
+	$proxy->tell('down');
+	touch_file($away, "go$_") for 1 .. 3;
+	my $container = container_of($away);
+	wait_until('the container has ended', sub { $engine->inspect($container)->{State}{Status} eq 'exited' });
+	$proxy->tell($command);
+	$proxy->tell('up');
+	is($node->job_wait($away), 'completed', $what);
+	is_same_output($node, $away, "line 1\nline 2\nline 3\nend", "err 1\nerr 2\nerr 3\n", $what);
+	is(sql("SELECT logs_incomplete FROM cm_jobs WHERE id = $away"), $is_incomplete, "$what: incomplete or not");
+}
 sql("SELECT cm_add_host('local', '" . $engine->url . "', if_exists => 'update')");
 
 # ------------------------------------------------------- somebody's lock
