@@ -5,6 +5,7 @@
 CREATE TABLE cm_internal.cas (
     name text PRIMARY KEY,
     cert text NOT NULL,
+    fingerprint text NOT NULL,
     key_sealed bytea NOT NULL,
     created_by name NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
@@ -20,6 +21,7 @@ CREATE TABLE cm_internal.issued_certificates (
     common_name text NOT NULL,
     host text,
     cert text NOT NULL,
+    fingerprint text NOT NULL,
     issued_by name NOT NULL,
     issued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT kind_is_known CHECK (kind IN ('server', 'client'))
@@ -103,8 +105,8 @@ SELECT
     r.problem
 FROM cm_internal.certificates_in_use u
 CROSS JOIN LATERAL cm_internal.read_certificates(u.cert) r
-LEFT JOIN cm_internal.issued_certificates i ON i.serial = r.serial AND i.cert = u.cert
-LEFT JOIN cm_internal.cas a ON a.cert = u.cert
+LEFT JOIN cm_internal.issued_certificates i ON i.serial = r.serial AND i.fingerprint = r.fingerprint
+LEFT JOIN cm_internal.cas a ON a.fingerprint = r.fingerprint
 ORDER BY r.not_after, u.source, u.host, u.ca, r.serial;
 COMMENT ON VIEW cm_certificates IS
     'When each certificate in use ends. See container_manager.certificate_warning_days.';
@@ -254,8 +256,8 @@ BEGIN
     FROM cm_internal.issue_certificate(found_ca.name, found_ca.cert, found_ca.key_sealed, issue.kind,
              issue.common_name, coalesce(issue.sans, '{}'), coalesce(issue.key_type, 'ec'),
              greatest(now() - interval '5 minutes', of_ca.not_before), not_after) i;
-    INSERT INTO cm_internal.issued_certificates (serial, ca, kind, common_name, host, cert, issued_by)
-    SELECT r.serial, found_ca.name, issue.kind, issue.common_name, issue.host, issue.cert,
+    INSERT INTO cm_internal.issued_certificates (serial, ca, kind, common_name, host, cert, fingerprint, issued_by)
+    SELECT r.serial, found_ca.name, issue.kind, issue.common_name, issue.host, issue.cert, r.fingerprint,
            cm_internal.caller()
     FROM cm_internal.read_certificates(issue.cert) r;
 END
@@ -294,8 +296,9 @@ BEGIN
     FROM cm_internal.make_ca(cm_create_ca.name, coalesce(cm_create_ca.common_name, cm_create_ca.name),
              coalesce(key_type, 'ec'), now() - interval '5 minutes',
              now() + coalesce(valid_for, '3650 days')) m;
-    INSERT INTO cm_internal.cas (name, cert, key_sealed, created_by)
-    VALUES (cm_create_ca.name, made.cert, made.key_sealed, cm_internal.caller());
+    INSERT INTO cm_internal.cas (name, cert, fingerprint, key_sealed, created_by)
+    SELECT cm_create_ca.name, made.cert, r.fingerprint, made.key_sealed, cm_internal.caller()
+    FROM cm_internal.read_certificates(made.cert) r;
     RETURN made.cert;
 END
 $$;
@@ -313,8 +316,7 @@ BEGIN
     SELECT string_agg(DISTINCT format('"%s"', c.host), ', ') INTO used_by
     FROM @extschema@.cm_certificates c
     WHERE c.host IS NOT NULL
-      AND (c.fingerprint = (SELECT r.fingerprint FROM cm_internal.read_certificates(found_ca.cert) r)
-           OR c.serial IN (SELECT i.serial FROM cm_internal.issued_certificates i WHERE i.ca = found_ca.name));
+      AND c.ca = found_ca.name;
     IF used_by IS NOT NULL AND force IS NOT TRUE THEN
         RAISE EXCEPTION USING
             ERRCODE = '55000',
