@@ -123,7 +123,7 @@ sub everywhere
 	is(sql(q{SELECT value FROM cm_host_info('v6') WHERE key = 'ID'}), $engine->api_json('GET', '/info')->{ID}, 'cm_host_info');
 	is(sql(q{SELECT DISTINCT belongs_to FROM cm_list_containers('name')}), sql(q{SELECT DISTINCT belongs_to FROM cm_list_containers('tls')}), 'cm_list_containers');
 	is(sql(q{SELECT host_type, tls_enabled, tls_verify FROM cm_hosts WHERE name = 'tls'}), 'tcp|t|t', 'TLS and verification unless said otherwise');
-	is(sql(q{SELECT * FROM cm_host_env('tls')}), "export DOCKER_HOST=tcp://$address:2376\nexport DOCKER_TLS_VERIFY=1\nexport DOCKER_CERT_PATH=$good", 'cm_host_env');
+	is(sql(q{SELECT * FROM cm_host_env('tls')}), "export DOCKER_HOST=tcp://$address:2376\nunset DOCKER_CONTEXT; export DOCKER_TLS_VERIFY=1\nexport DOCKER_CERT_PATH=$good", 'cm_host_env');
 	sql("SELECT cm_remove_host('$_')") for sort keys %url;
 	return;
 }
@@ -326,7 +326,7 @@ sub plain
 	$node->add_host('plain', $relay->url, 'tls_enabled => false');
 	healthy('plain');
 	run_on('plain');
-	is(sql(q{SELECT * FROM cm_host_env('plain')}), 'export DOCKER_HOST=' . $relay->url . "\nunset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH", 'cm_host_env');
+	is(sql(q{SELECT * FROM cm_host_env('plain')}), 'export DOCKER_HOST=' . $relay->url . "\nunset DOCKER_CONTEXT DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH", 'cm_host_env');
 	like(refusal("SELECT cm_add_host('far', 'tcp://$address:2375', tls_enabled => false)"),
 		qr/^42501: host "far" cannot be used without TLS\n.*HINT:.*container_manager\.allow_plain_tcp/s, 'not to another machine');
 	sql(q{SELECT cm_remove_host('plain')});
