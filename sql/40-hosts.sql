@@ -474,6 +474,7 @@ BEGIN
             MESSAGE = format('nothing is given for host "%s"', found_host.name),
             HINT = format('Give ca, or cert and key, or all; SELECT cm_drop_host_tls(%L) drops what is stored.', found_host.name);
     END IF;
+    PERFORM cm_internal.lock_hosts(found_host.name, NULL);
     INSERT INTO cm_internal.host_tls AS t (host_id, ca, cert, key_sealed, set_by)
     VALUES (found_host.id, cm_set_host_tls.ca, cm_set_host_tls.cert,
             cm_internal.seal_host_key(found_host.id, cm_set_host_tls.ca, cm_set_host_tls.cert, cm_set_host_tls.key),
@@ -494,6 +495,7 @@ AS $$
 DECLARE
     found_host @extschema@.cm_hosts := cm_internal.find_host(cm_drop_host_tls.host);
 BEGIN
+    PERFORM cm_internal.lock_hosts(found_host.name, NULL);
     DELETE FROM cm_internal.host_tls t WHERE t.host_id = found_host.id;
     RETURN FOUND;
 END
@@ -522,6 +524,7 @@ AS $$
 DECLARE
     host @extschema@.cm_hosts := cm_internal.find_host(cm_accept_engine.name);
 BEGIN
+    PERFORM cm_internal.lock_hosts(host.name, NULL);
     INSERT INTO cm_internal.accepted_engines AS a (host_id, engine_id, accepted_by)
     SELECT host.id, s.seen_engine_id, cm_internal.caller()
     FROM cm_internal.host_states s

@@ -357,12 +357,14 @@ read_disk_free(const CmJson *reply)
 	return -1;
 }
 
-/* podman makes up another ID for each answer. */
+/* podman makes up another ID for each answer; to Docker it is another engine at least. */
 static void
 read_facts(const CmJson *reply, const CmEngine *engine, CmEngineFacts *facts)
 {
 	memset(facts, 0, sizeof(*facts));
-	if (!engine->is_podman)
+	if (engine->is_podman)
+		strlcpy(facts->id, "podman", sizeof(facts->id));
+	else
 		read_line(cm_json_get(reply, "ID"), facts->id, sizeof(facts->id));
 	facts->cpus = read_count(reply, "NCPU");
 	facts->memory_bytes = Max(cm_json_int(cm_json_get(reply, "MemTotal"), 0), 0);

@@ -62,6 +62,7 @@ doubt(CmTask *task)
 	}
 	task->s.seen = CM_SEEN_UNKNOWN;
 	task->wake_ms = cm_ex.now_ms + Min(LOOK_DELAY_MS * task->n_refusals, LOOK_DELAY_MAX_MS);
+	cm_task_release_start_slot(task);
 }
 
 void

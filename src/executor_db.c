@@ -164,6 +164,8 @@ hold_back(CmTask *task)
 {
 	task->is_locked_out = true;
 	task->retry_ms = cm_ex.now_ms + BLOCKED_MS;
+	/* Others start meanwhile: the lock may be a forgotten one. */
+	cm_task_release_start_slot(task);
 }
 
 /* True: what it has to record, or its output, cannot be stored as it is. */
@@ -369,13 +371,16 @@ step_host_states(Turn *turn)
 }
 
 static void
-drain_silent(const CmExecHost *host)
+drain_silent(CmExecHost *host)
 {
 	const char *reason =
 		psprintf("unhealthy since %s: %s", timestamptz_to_str(host->away_since), host->error);
 
 	if (!cm_store_drain_host(host->id, reason))
+	{
+		host->drain_not_before_ms = cm_ex.now_ms + RETRY_MS; /* its row is locked */
 		return;
+	}
 	cm_ex.db_wanted = true; /* to load it as it is then */
 	ereport(LOG, (errmsg("container_manager: host \"%s\" is disabled: %s", host->name, reason)));
 }
@@ -401,7 +406,7 @@ step_drains(Turn *turn)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
-		if (host->drain_wanted)
+		if (host->drain_wanted && host->away_since != 0 && host->is_configured && host->is_active)
 			drain_silent(host);
 		/* Not done, or rolled back: the clock asks again. */
 		host->drain_wanted = false;

@@ -142,8 +142,8 @@ get_drain_ms(const CmExecHost *host)
 {
 	if (cm_guc_disable_unhealthy_after_s == 0 || !host->is_configured || !host->is_active)
 		return 0;
-	return Max(host->away_since_ms, host->enabled_since_ms) +
-		   (int64) cm_guc_disable_unhealthy_after_s * 1000;
+	return Max(host->drain_not_before_ms, Max(host->away_since_ms, host->enabled_since_ms) +
+											  (int64) cm_guc_disable_unhealthy_after_s * 1000);
 }
 
 static void
@@ -170,7 +170,10 @@ cm_health_tick(CmExecHost *host)
 	int64 removal_ms;
 
 	if (host->away_since == 0)
+	{
+		host->drain_wanted = false;
 		return 0;
+	}
 	drain_ms = get_drain_ms(host);
 	if (drain_ms != 0 && cm_ex.now_ms >= drain_ms)
 	{

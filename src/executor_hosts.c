@@ -188,7 +188,8 @@ apply_tls(CmExecHost *host, const CmHostAddress *address)
 	CmDiagnosis problem;
 
 	keep_address(host, address);
-	host->next_ms = cm_ex.now_ms;
+	if (host->phase == CM_HOST_AWAY || host->phase == CM_HOST_READY)
+		host->next_ms = cm_ex.now_ms;
 	if (host->phase == CM_HOST_AWAY)
 		host->failures = 0;
 	else if (!cm_transport_apply(&host->engine, &host->address, &problem))
@@ -282,6 +283,13 @@ drop_host(CmExecHost *host)
 	MemoryContextDelete(host->context);
 }
 
+/* Its row is gone, and so is all that was under way. */
+static bool
+may_be_dropped(const CmExecHost *host)
+{
+	return !host->is_configured && !cm_host_has_tasks(host) && dlist_is_empty(&host->pulls);
+}
+
 void
 cm_hosts_apply_rows(const CmHostRow *rows, int n)
 {
@@ -303,7 +311,7 @@ cm_hosts_apply_rows(const CmHostRow *rows, int n)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
 
-		if (!host->is_configured && !cm_host_has_tasks(host) && dlist_is_empty(&host->pulls))
+		if (may_be_dropped(host))
 			drop_host(host);
 	}
 	cm_ex.slots_changed = true;
@@ -1023,9 +1031,13 @@ cm_hosts_tick(void)
 	dlist_foreach_modify (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
-
 		int64 health_ms;
 
+		if (may_be_dropped(host))
+		{
+			drop_host(host);
+			continue;
+		}
 		tick_host(host);
 		health_ms = cm_health_tick(host);
 		if (next_ms == 0 || host->next_ms < next_ms)

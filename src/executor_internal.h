@@ -174,6 +174,7 @@ struct CmExecHost
 	char error[512];
 	char hint[512];
 	bool drain_wanted; /* silent for too long: to be recorded as disabled */
+	int64 drain_not_before_ms;
 
 	CmPacer pacer;	   /* bounds, once it is begun, ... */
 	int n_starting;	   /* ... the tasks that hold one of its start slots */

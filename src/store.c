@@ -67,6 +67,7 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "placements", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
+	{"cm_internal", "accepted_engines", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "cas", AccessShareLock, InvalidOid},
@@ -731,9 +732,13 @@ bool
 cm_store_try_lock_hosts(void)
 {
 	Oid drains = get_relname_relid("host_drains", get_namespace_oid("cm_internal", false));
+	Oid tls = get_relname_relid("host_tls", get_namespace_oid("cm_internal", false));
+	Oid engines = get_relname_relid("accepted_engines", get_namespace_oid("cm_internal", false));
 	Oid hosts = get_relname_relid("cm_hosts", extension_schema_oid);
 
 	return ConditionalLockRelationOid(drains, RowExclusiveLock) &&
+		   ConditionalLockRelationOid(tls, RowExclusiveLock) &&
+		   ConditionalLockRelationOid(engines, RowExclusiveLock) &&
 		   ConditionalLockRelationOid(hosts, RowExclusiveLock);
 }
 
@@ -775,7 +780,7 @@ cm_store_remove_hosts(void)
 						   0};
 	/* Who submits a job for it locks it, too: after this, all of those are seen. */
 	static CmSql lock = {
-		"SELECT FROM @extschema@.cm_hosts h WHERE EXISTS (SELECT FROM cm_internal.host_drains d"
+		"SELECT h.id FROM @extschema@.cm_hosts h WHERE EXISTS (SELECT FROM cm_internal.host_drains d"
 		" WHERE d.host_name = h.name AND d.removed_by IS NOT NULL) FOR UPDATE SKIP LOCKED",
 		0,
 		{0},
@@ -783,23 +788,29 @@ cm_store_remove_hosts(void)
 		0};
 	/* No trigger fires here: what is kept of them goes by hand. */
 	static CmSql remove = {
-		"WITH gone AS (DELETE FROM @extschema@.cm_hosts h WHERE h.id IN (SELECT g.id"
-		" FROM @extschema@.cm_hosts g JOIN cm_internal.host_drains d ON d.host_name = g.name"
-		" WHERE d.removed_by IS NOT NULL AND NOT EXISTS (SELECT FROM cm_internal.queue q"
-		"  WHERE q.host_id = g.id OR q.placement = g.id) FOR UPDATE OF g SKIP LOCKED)"
+		"WITH gone AS (DELETE FROM @extschema@.cm_hosts h WHERE h.id = ANY ($1) AND NOT EXISTS"
+		"  (SELECT FROM cm_internal.queue q WHERE q.host_id = h.id OR q.placement = h.id)"
 		" RETURNING h.id, h.name),"
 		" drains AS (DELETE FROM cm_internal.host_drains d USING gone WHERE d.host_name = gone.name),"
 		" states AS (DELETE FROM cm_internal.host_states s USING gone WHERE s.host_id = gone.id),"
-		" engines AS (DELETE FROM cm_internal.accepted_engines a USING gone WHERE a.host_id = gone.id)"
+		" engines AS (DELETE FROM cm_internal.accepted_engines a USING gone WHERE a.host_id = gone.id),"
+		" keys AS (DELETE FROM cm_internal.host_tls t USING gone WHERE t.host_id = gone.id),"
+		" certs AS (DELETE FROM cm_internal.host_certificates c USING gone WHERE c.host_id = gone.id)"
 		" SELECT FROM gone",
-		0,
-		{0},
+		1,
+		{INT4ARRAYOID},
 		NULL,
 		0};
 	int n = (int) cm_sql_run(&cancel, NULL, NULL);
+	uint64 n_locked = cm_sql_run(&lock, NULL, NULL);
+	CmColumn ids;
+	Datum value;
 
-	cm_sql_run(&lock, NULL, NULL);
-	return n + (int) cm_sql_run(&remove, NULL, NULL);
+	cm_column_init(&ids, INT4OID, Max(n_locked, 1));
+	for (uint64 i = 0; i < n_locked; i++)
+		cm_column_add_int32(&ids, cm_sql_int32(i, 1, 0));
+	value = cm_column_array(&ids);
+	return n + (int) cm_sql_run(&remove, &value, NULL);
 }
 
 bool
