@@ -285,6 +285,11 @@ cm_crypto_read_certificates(const char *pem, CmCertificate **certificates, CmCry
 
 	if (!check_size(pem, "the certificate", problem))
 		return 0;
+	/* Certificates are stored in clear. */
+	if (strstr(pem, "PRIVATE KEY-----") != NULL)
+		return cm_crypto_refuse(problem, CM_CRYPTO_BAD_INPUT, "",
+								"Give the private key apart from the certificates.",
+								"there is a private key among the certificates");
 	max = count_certificates(pem);
 	if (max == 0)
 		return refuse_certificate(1, problem);

@@ -329,10 +329,11 @@ save_certificates(const CmExecHost *host)
 {
 	CmHostCertificates certificates = {.host_id = host->id};
 
-	if (host->engine.tls == NULL)
-		return;
-	certificates.presented = copy_ascii(host->presented);
-	if (!host->address.has_stored_tls)
+	if (host->address.tls_enabled && host->engine.tls == NULL)
+		return; /* not known yet */
+	if (host->address.tls_enabled)
+		certificates.presented = copy_ascii(host->presented);
+	if (host->engine.tls != NULL && !host->address.has_stored_tls)
 	{
 		certificates.ca = copy_ascii(cm_http_tls_ca(host->engine.tls));
 		certificates.cert = copy_ascii(cm_http_tls_cert(host->engine.tls));

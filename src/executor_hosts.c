@@ -144,6 +144,7 @@ set_engine(CmExecHost *host, const CmHostRow *row)
 	/* A pool of its own each time: old connections are not for a new address. */
 	snprintf(host->engine.pool, sizeof(host->engine.pool), "h%d-%d", host->id, host->connection);
 	keep_address(host, &row->address);
+	replace_text(host, &host->presented, NULL);
 }
 
 static CmExecHost *
@@ -194,6 +195,8 @@ apply_tls(CmExecHost *host, const CmHostAddress *address)
 		host->failures = 0;
 	else if (!cm_transport_apply(&host->engine, &host->address, &problem))
 		cm_host_lose(host, problem.error, problem.hint);
+	else
+		host->state_changed = cm_ex.db_wanted = true; /* other certificates are in use */
 }
 
 /* Is tried at once; but what is under way is not disturbed. */
@@ -228,7 +231,7 @@ apply_row(CmExecHost *host, const CmHostRow *row)
 	if (host->type == find_type(row->executor_type) &&
 		strcmp(host->address.connection_string, row->address.connection_string) == 0)
 	{
-		if (!is_same_tls(&host->address, &row->address))
+		if (!is_same_tls(&host->address, &row->address) && host->type == &cm_executor_docker)
 			apply_tls(host, &row->address);
 		return;
 	}
@@ -285,7 +288,7 @@ drop_host(CmExecHost *host)
 
 /* Its row is gone, and so is all that was under way. */
 static bool
-may_be_dropped(const CmExecHost *host)
+may_be_dropped(CmExecHost *host)
 {
 	return !host->is_configured && !cm_host_has_tasks(host) && dlist_is_empty(&host->pulls);
 }

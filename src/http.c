@@ -636,7 +636,11 @@ set_target(CURL *easy, const CmHttpCall *call)
 	}
 	CM_HTTP_SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(connect_ms, INT_MAX));
 	CM_HTTP_SET_OPTION(easy, CURLOPT_TIMEOUT_MS, (long) Max(Min(call->timeout_ms, INT_MAX), 0));
-	CM_HTTP_SET_OPTION(easy, CURLOPT_FRESH_CONNECT, (long) call->fresh);
+	/* What was connected to before that was forbidden is not used either. */
+	CM_HTTP_SET_OPTION(
+		easy, CURLOPT_FRESH_CONNECT,
+		(long) (call->fresh || (call->only_loopback && call->endpoint->kind == CM_ENDPOINT_TCP &&
+								!cm_endpoint_is_loopback(call->endpoint))));
 	CM_HTTP_SET_OPTION(easy, CURLOPT_FORBID_REUSE, (long) call->fresh);
 	return set_url(easy, call);
 }

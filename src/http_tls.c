@@ -80,7 +80,7 @@ cm_http_tls_release(CmHttpTls *tls)
 bool
 cm_http_tls_has_client_cert(const CmHttpTls *tls)
 {
-	return tls->cert != NULL;
+	return tls != NULL && tls->cert != NULL;
 }
 
 const char *

@@ -859,10 +859,10 @@ void
 cm_store_poll(CmPoll *poll)
 {
 	static CmSql look = {
-		"SELECT (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
-		" + 1000003 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
-		" + 1000033 * (SELECT coalesce(sum(xmin::text::int8), 0)::int8 * 31 + count(*) FROM cm_internal.host_tls)"
-		" + (SELECT coalesce(sum(xmin::text::int8), 0)::int8 FROM cm_internal.accepted_engines),"
+		"SELECT (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
+		" + 1000003 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
+		" + 1000033 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_tls)"
+		" + (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 FROM cm_internal.accepted_engines),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_due),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"
