@@ -28,7 +28,7 @@
 #define CAREFUL_TURNS 10
 #define PUBLISH_CHECK_MS 1000
 #define CERTIFICATE_CHECK_MS (3600 * 1000)
-#define PLACEMENTS_CHECK_MS 10000
+#define PLACEMENTS_CHECK_MS 1000
 
 /* What one transaction has done, to be made known after its commit. */
 typedef struct Turn
@@ -603,16 +603,17 @@ step_claim(Turn *turn)
 	count_found(turn, fleet.candidates, fleet.n);
 	turn->taken =
 		cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH, &turn->n_taken);
+	cm_ex.no_placements = false; /* jobs came, perhaps with some */
 }
 
-/* Now and then: a job may come that asks for the same. */
+/* Now and then while there are any: a job may come that asks for the same. */
 static void
 step_placements(Turn *turn)
 {
 	(void) turn;
-	if (cm_ex.now_ms < cm_ex.placements_check_ms)
+	if (cm_ex.no_placements || cm_ex.now_ms < cm_ex.placements_check_ms)
 		return;
-	cm_store_drop_unused_placements();
+	cm_ex.no_placements = !cm_store_drop_unused_placements();
 	cm_ex.placements_check_ms = cm_ex.now_ms + PLACEMENTS_CHECK_MS;
 }
 

@@ -326,6 +326,7 @@ typedef struct CmExecutor
 	bool hosts_loaded;
 	int64 n_chosen; /* claims so far, for the order of hosts' turns */
 	int64 placements_check_ms;
+	bool no_placements;	  /* as last seen, and no job came since */
 	bool has_ready;		  /* pending jobs that found no slot */
 	bool has_orphans;	  /* jobs under way whose host's row is gone */
 	bool has_old_pending; /* at the start, jobs up to identity.old_jobs_up_to */

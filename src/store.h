@@ -202,7 +202,8 @@ extern CmTaken *cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimit
 							   int max_claims, int *n);
 
 /* What no job on the queue asks for any more. */
-extern void cm_store_drop_unused_placements(void);
+/* false: there are none at all. */
+extern bool cm_store_drop_unused_placements(void);
 
 /* A container of ours whose job is perhaps not known to have been taken. */
 typedef struct CmFound

@@ -225,7 +225,7 @@ load_keys(Choice *choice)
 	add_ask(choice, 0, 0, 0);
 }
 
-void
+bool
 cm_store_drop_unused_placements(void)
 {
 	/* Whoever is about to use one has it locked. */
@@ -244,17 +244,19 @@ cm_store_drop_unused_placements(void)
 		{INT4ARRAYOID},
 		NULL,
 		0};
+	static CmSql look = {"SELECT FROM cm_internal.placements LIMIT 1", 0, {0}, NULL, 0};
 	uint64 n = cm_sql_run(&lock, NULL, NULL);
 	CmColumn ids;
 	Datum value;
 
 	if (n == 0)
-		return;
+		return cm_sql_run(&look, NULL, NULL) > 0;
 	cm_column_init(&ids, INT4OID, n);
 	for (uint64 i = 0; i < n; i++)
 		cm_column_add_int32(&ids, cm_sql_int32(i, 1, 0));
 	value = cm_column_array(&ids);
 	cm_sql_run(&drop, &value, NULL);
+	return true;
 }
 
 /* --- claims --- */
