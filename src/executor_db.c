@@ -469,10 +469,6 @@ give_up_orphan(const CmTaken *taken, CmRecord *record)
 		cm_task_plan_retry(&taken->spec, record);
 }
 
-/*
- * What was under way when the last executor ended, on a host whose row was then
- * removed against the guard: nobody can be asked about it any more.
- */
 static void
 step_certificates(Turn *turn)
 {
@@ -493,6 +489,10 @@ step_certificates(Turn *turn)
 	cm_ex.certificate_check_ms = cm_ex.now_ms + CERTIFICATE_CHECK_MS;
 }
 
+/*
+ * What was under way when the last executor ended, on a host whose row was then
+ * removed against the guard: nobody can be asked about it any more.
+ */
 static void
 step_orphans(Turn *turn)
 {
