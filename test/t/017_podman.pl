@@ -5,11 +5,10 @@
 use strict;
 use warnings;
 
-use CM::Cluster;
+use CM::Cluster qw(wait_until);
 use CM::Engine;
 use JSON::PP;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 CM::Engine->require_engine;
 
@@ -34,15 +33,6 @@ sub job
 sub submit { my ($arguments) = @_; return $node->submit("'busybox:test', $arguments, host => 'p'"); }
 
 sub output { my ($id) = @_; return $json->decode(value("SELECT to_json(cm_job_output($id))")); }
-
-sub wait_until
-{
-	my ($condition) = @_;
-	my $deadline = time + $CM::Cluster::patience;
-	my $is_so;
-	until ($is_so = $condition->() or time > $deadline) { usleep(20_000) }
-	return $is_so;
-}
 
 sub wait_for_line
 {

@@ -3,7 +3,7 @@
 use strict;
 use warnings;
 
-use CM::Cluster;
+use CM::Cluster qw(wait_until);
 use CM::Engine;
 use File::Temp ();
 use IO::Socket::INET;
@@ -11,7 +11,6 @@ use IO::Socket::UNIX;
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 CM::Engine->require_engine;
 
@@ -20,15 +19,6 @@ $engine->import_busybox('busybox:test');
 my $folder = File::Temp->newdir(TEMPLATE => 'sshXXXX', TMPDIR => 1);
 my $port = PostgreSQL::Test::Cluster::get_free_port();
 my @running;
-
-sub wait_until
-{
-	my ($condition) = @_;
-	my $deadline = time + $CM::Cluster::patience;
-	my $is_so;
-	until ($is_so = $condition->() or time > $deadline) { usleep(20_000) }
-	return $is_so;
-}
 
 sub launch
 {

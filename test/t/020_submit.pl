@@ -4,11 +4,10 @@
 use strict;
 use warnings;
 
-use CM::Cluster;
+use CM::Cluster qw(wait_until);
 use CM::Engine;
 use JSON::PP;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 CM::Engine->require_engine;
 
@@ -56,18 +55,6 @@ sub make_databases
 		$node->safe_psql($name, "SELECT cm_add_host('local', '" . $engine->url . "')");
 	}
 	return;
-}
-
-sub wait_until
-{
-	my ($condition) = @_;
-	my $deadline = time + $CM::Cluster::patience;
-	until ($condition->())
-	{
-		return 0 if time > $deadline;
-		usleep(50_000);
-	}
-	return 1;
 }
 
 # Submits and waits; gives (id, status, stdout without the newline at its end).

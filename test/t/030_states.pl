@@ -5,12 +5,11 @@
 use strict;
 use warnings;
 
-use CM::Cluster;
+use CM::Cluster qw(wait_until);
 use CM::Engine;
 use CM::FakeEngine;
 use JSON::PP;
 use Test::More;
-use Time::HiRes qw(time usleep);
 
 CM::Engine->require_engine;
 
@@ -58,15 +57,6 @@ sub wait_for_line
 {
 	my ($id) = @_;
 	return $node->wait_for_sql("SELECT count(*) > 0 FROM cm_job_logs($id)", 't');
-}
-
-sub wait_until
-{
-	my ($condition) = @_;
-	my $deadline = time + $CM::Cluster::patience;
-	my $is_so;
-	until ($is_so = $condition->() or time > $deadline) { usleep(20_000) }
-	return $is_so;
 }
 
 sub container_of

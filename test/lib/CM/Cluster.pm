@@ -13,6 +13,7 @@ use warnings;
 
 use parent -norequire, 'PostgreSQL::Test::Cluster';
 
+use Exporter qw(import);
 use PostgreSQL::Test::BackgroundPsql;
 use PostgreSQL::Test::Cluster;
 # Without its names: they would hide methods of the server's, such as command_fails.
@@ -20,8 +21,20 @@ use PostgreSQL::Test::Utils ();
 use Test::More ();
 use Time::HiRes qw(time usleep);
 
+our @EXPORT_OK = qw(wait_until);
+
 # Seconds until a wait gives up: long, for it is only reached when a test fails.
 our $patience = 300;
+
+# Waits until the condition holds, and gives what it gave last.
+sub wait_until
+{
+	my ($condition) = @_;
+	my $deadline = time + $patience;
+	my $is_so;
+	until ($is_so = $condition->() or time > $deadline) { usleep(20_000) }
+	return $is_so;
+}
 
 # Makes and initialises a server, not started.  Further settings by name.
 sub new_preloaded

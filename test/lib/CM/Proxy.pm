@@ -41,7 +41,7 @@ sub tell    ## no critic (builtin name)
 	print { $self->{commands} } "$command\n";
 	$self->{commands}->flush;
 	my $answer = readline $self->{answers};
-	die "the proxy is gone at \"$command\"\n" unless defined $answer && $answer eq "ok\n";
+	die ref($self) . " is gone at \"$command\"\n" unless defined $answer && $answer eq "ok\n";
 	return;
 }
 

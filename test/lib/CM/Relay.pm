@@ -5,11 +5,14 @@
 #   $node->add_host('plain', $relay->url, 'tls_enabled => false');
 #   $relay->tell('cut');
 #
-# The commands are described at the head of the program.  It ends with the object.
+# The commands are described at the head of the program.  It ends with the object, as
+# CM::Proxy does.
 package CM::Relay;
 
 use strict;
 use warnings;
+
+use parent 'CM::Proxy';
 
 use File::Basename qw(dirname);
 use File::Spec;
@@ -33,26 +36,5 @@ sub start
 
 sub where { return $_[0]{where}; }
 sub url { return "tcp://$_[0]{where}"; }
-
-sub tell    ## no critic (builtin name)
-{
-	my ($self, $command) = @_;
-	local $SIG{PIPE} = 'IGNORE';
-	print { $self->{commands} } "$command\n";
-	$self->{commands}->flush;
-	my $answer = readline $self->{answers};
-	die "the relay is gone at \"$command\"\n" unless defined $answer && $answer eq "ok\n";
-	return;
-}
-
-sub DESTROY
-{
-	my ($self) = @_;
-	return if $self->{owner} != $$;
-	local ($@, $?, $!);
-	close $self->{commands};
-	waitpid($self->{pid}, 0);
-	return;
-}
 
 1;
