@@ -39,6 +39,20 @@ CREATE TABLE cm_jobs (
     read_only boolean NOT NULL DEFAULT true,
     tmpfs jsonb NOT NULL DEFAULT '{}',
     docker_options jsonb,
+    parameters jsonb,
+    volumes jsonb,
+    ulimits jsonb,
+    shm_size integer,
+    pids_limit integer,
+    stop_signal text,
+    stop_grace interval,
+    log_limit integer,
+    success_exit_codes integer[],
+    keep_container interval,
+    depends_on_any_end boolean,
+    on_conflict text,
+    concurrency_key text,
+    concurrency_limit integer,
     attempt integer NOT NULL DEFAULT 0,
     container_id text,
     exit_code integer,
@@ -111,6 +125,20 @@ COMMENT ON COLUMN cm_jobs.labels IS 'Labels for finding jobs, {"name": "value"}.
 COMMENT ON COLUMN cm_jobs.read_only IS 'Whether the container''s root file system is read-only.';
 COMMENT ON COLUMN cm_jobs.tmpfs IS 'Writable directories in memory, {"/path": MB}; /tmp is always one.';
 COMMENT ON COLUMN cm_jobs.docker_options IS 'Further options in Docker''s own words.';
+COMMENT ON COLUMN cm_jobs.parameters IS 'Values for the template''s {{name}} placeholders.';
+COMMENT ON COLUMN cm_jobs.volumes IS 'Named volumes, [{"name": "data", "target": "/data", "read_only": false}].';
+COMMENT ON COLUMN cm_jobs.ulimits IS 'Limits of the kernel, {"nofile": 1024}.';
+COMMENT ON COLUMN cm_jobs.shm_size IS 'Size of /dev/shm in MB.';
+COMMENT ON COLUMN cm_jobs.pids_limit IS 'How many processes and threads it may have.';
+COMMENT ON COLUMN cm_jobs.stop_signal IS 'Signal that asks it to end.';
+COMMENT ON COLUMN cm_jobs.stop_grace IS 'Time between that signal and SIGKILL.';
+COMMENT ON COLUMN cm_jobs.log_limit IS 'How much of its output is kept, in MB.';
+COMMENT ON COLUMN cm_jobs.success_exit_codes IS 'Exit codes that mean it completed.';
+COMMENT ON COLUMN cm_jobs.keep_container IS 'How long a container that failed is kept for a look.';
+COMMENT ON COLUMN cm_jobs.depends_on_any_end IS 'Whether it follows however its dependencies end.';
+COMMENT ON COLUMN cm_jobs.on_conflict IS 'What is done when unique_key is taken: error, skip or replace.';
+COMMENT ON COLUMN cm_jobs.concurrency_key IS 'Jobs with one key do not run at the same time.';
+COMMENT ON COLUMN cm_jobs.concurrency_limit IS 'How many with the key may run at the same time.';
 COMMENT ON COLUMN cm_jobs.attempt IS 'Number of the current or last attempt; 0: none.';
 COMMENT ON COLUMN cm_jobs.container_id IS 'Container of the current or last attempt; NULL between two.';
 COMMENT ON COLUMN cm_jobs.exit_code IS 'Exit code of the last attempt; NULL until the job is over.';

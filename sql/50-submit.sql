@@ -104,7 +104,7 @@ CREATE TRIGGER publish_events AFTER INSERT ON cm_job_events
 ALTER TABLE cm_job_events ENABLE ALWAYS TRIGGER publish_events;
 
 CREATE FUNCTION cm_submit_job(
-    image text,
+    image text DEFAULT NULL,
     command text DEFAULT NULL,
     args text[] DEFAULT NULL,
     entrypoint text[] DEFAULT NULL,
@@ -137,6 +137,20 @@ CREATE FUNCTION cm_submit_job(
     read_only boolean DEFAULT NULL,
     tmpfs jsonb DEFAULT NULL,
     docker_options jsonb DEFAULT NULL,
+    parameters jsonb DEFAULT NULL,
+    volumes jsonb DEFAULT NULL,
+    ulimits jsonb DEFAULT NULL,
+    shm_size integer DEFAULT NULL,
+    pids_limit integer DEFAULT NULL,
+    stop_signal text DEFAULT NULL,
+    stop_grace interval DEFAULT NULL,
+    log_limit integer DEFAULT NULL,
+    success_exit_codes integer[] DEFAULT NULL,
+    keep_container interval DEFAULT NULL,
+    depends_on_any_end boolean DEFAULT NULL,
+    on_conflict text DEFAULT NULL,
+    concurrency_key text DEFAULT NULL,
+    concurrency_limit integer DEFAULT NULL,
     options jsonb DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE C AS 'MODULE_PATHNAME', 'cm_submit_job';

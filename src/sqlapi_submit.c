@@ -58,9 +58,9 @@ typedef struct JobRow
 	TupleDesc desc;
 	HeapTuple tuple;
 	int n_changes;
-	int columns[32];
-	Datum values[32];
-	bool nulls[32];
+	int columns[64];
+	Datum values[64];
+	bool nulls[64];
 } JobRow;
 
 static Datum

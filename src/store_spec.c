@@ -314,9 +314,26 @@ get_nano_cpus(RowReader *reader)
 static void
 refuse_unavailable(RowReader *reader)
 {
-	static const char *const columns[] = {
-		"template",	  "secret_environment", "environment_template",
-		"depends_on", "unique_key",			"docker_options"};
+	static const char *const columns[] = {"template",
+										  "secret_environment",
+										  "environment_template",
+										  "depends_on",
+										  "unique_key",
+										  "docker_options",
+										  "parameters",
+										  "volumes",
+										  "ulimits",
+										  "shm_size",
+										  "pids_limit",
+										  "stop_signal",
+										  "stop_grace",
+										  "log_limit",
+										  "success_exit_codes",
+										  "keep_container",
+										  "depends_on_any_end",
+										  "on_conflict",
+										  "concurrency_key",
+										  "concurrency_limit"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
