@@ -5,8 +5,8 @@ use strict;
 use warnings;
 
 use CM::Cluster;
+use CM::Document;
 use CM::Engine;
-use File::Basename qw(dirname);
 use JSON::PP;
 use Test::More;
 
@@ -19,44 +19,18 @@ $node->start;
 
 # ------------------------------------------------------- the file
 
-my $readme = do
-{
-	my $name = dirname(__FILE__) . '/../../README.md';
-	open(my $file, '<:encoding(UTF-8)', $name) or die "could not read $name: $!\n";
-	local $/ = undef;
-	<$file>;
-};
+my $document = CM::Document->new('README.md');
+my $readme = $document->text;
 
-# The text below a heading of the second rank; '' is what stands before the first.
-sub section
-{
-	my ($heading) = @_;
-	my ($text) = $heading eq '' ? $readme =~ /\A(.*?)^## /ms : $readme =~ /^## \Q$heading\E\n(.*?)(?=^## |\z)/ms;
-	die "README.md: no section \"$heading\"\n" unless defined $text;
-	return $text;
-}
+sub section { my ($heading) = @_; return $document->section($heading); }
 
-# Blocks of code as [language, text].
-sub blocks
-{
-	my ($text) = @_;
-	my @blocks;
-	push @blocks, [ $1, $2 ] while $text =~ /^```(\w*)\n(.*?)^```$/gms;
-	return @blocks;
-}
+sub blocks { return CM::Document::blocks(@_); }
 
 sub sql_of { my ($text) = @_; return map { $_->[1] } grep { $_->[0] eq 'sql' } blocks($text); }
 
-# The cells of a table's rows, its head left out: [cell, ...] each.
-sub table_rows
-{
-	my ($text, $head) = @_;
-	my ($body) = $text =~ /^\| \Q$head\E \|[^\n]*\n\|[-|]+\n((?:\|[^\n]*\n)+)/m;
-	die "README.md: no table \"$head\"\n" unless defined $body;
-	return map { [ map { s/\A\s+|\s+\z//gr } grep { length } split /(?<!\\)\|/ ] } split /\n/, $body;
-}
+sub table_rows { return CM::Document::table_rows(@_); }
 
-sub code_words { my ($text) = @_; return $text =~ /`([^`\n]+)`/g; }
+sub code_words { return CM::Document::code_words(@_); }
 
 # ------------------------------------------------------- running it
 
