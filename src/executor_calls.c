@@ -29,7 +29,8 @@
 /* A create that gets no answer for so long, though the host answers others, is
  * given up. */
 #define GIVE_UP_MS 120000
-/* Removals that are refused; what is left is then found by a later list. */
+/* Removals that are refused; what is left is then found by a later list.  And
+ * creates for a name that is taken, though no container has it. */
 #define MAX_REFUSALS 8
 
 #define US_1970_TO_2000 ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
@@ -356,16 +357,30 @@ note_image_missing(CmTask *task, const CmFault *fault)
 			: "Load the image there, or set auto_pull_images of the host.");
 }
 
+/*
+ * The name is taken: by a container of this very attempt, which is then to be
+ * seen, or by one whose removal is under way.  For good where neither is so.
+ */
+static void
+doubt_name(CmTask *task, const CmFault *fault)
+{
+	task->s.seen = CM_SEEN_UNKNOWN;
+	if (task->n_refusals < MAX_REFUSALS)
+	{
+		doubt(task);
+		return;
+	}
+	refuse_name_taken(task);
+	task->error_detail = cm_task_keep_text(task, fault->message);
+}
+
 static void
 note_create_refused(CmTask *task, const CmFault *fault)
 {
 	if (fault->http_status == 404)
 		note_image_missing(task, fault);
 	else if (fault->http_status == 409 || strstr(fault->message, "already in use") != NULL)
-	{
-		task->s.seen = CM_SEEN_UNKNOWN;
-		doubt(task);
-	}
+		doubt_name(task, fault);
 	else if (is_network_missing(fault))
 		cm_task_refuse(task, CM_REASON_NETWORK, tell_network_missing(task), fault->message,
 					   cm_words_hint_of_refusal(fault));

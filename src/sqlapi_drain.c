@@ -70,7 +70,8 @@ static void
 look_at_hosts(void *argument)
 {
 	static const char *query =
-		"SELECT h.name, d.host_name IS NOT NULL OR NOT h.is_active, d.xmin,"
+		"SELECT h.name, d.host_name IS NOT NULL OR NOT h.is_active,"
+		" CASE WHEN d.host_name IS NULL THEN (SELECT c.xmin FROM %s.cm_hosts c WHERE c.id = h.id) ELSE d.xmin END,"
 		" NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.host_id = h.id AND q.status <> 'pending')"
 		" FROM cm_internal.%s($1) h LEFT JOIN cm_internal.host_drains d ON d.host_name = h.name";
 	DrainWait *wait = argument;
@@ -79,8 +80,9 @@ look_at_hosts(void *argument)
 	CmAsOwner as_owner;
 
 	cm_sqlapi_begin_as_owner(wait->fcinfo, &as_owner);
-	SPI_execute_with_args(psprintf(query, wait->was_found ? "match_hosts" : "find_hosts"), 1, types,
-						  values, NULL, true, 0);
+	SPI_execute_with_args(psprintf(query, cm_sqlapi_schema(wait->fcinfo),
+								   wait->was_found ? "match_hosts" : "find_hosts"),
+						  1, types, values, NULL, true, 0);
 	wait->is_drained = true;
 	for (uint64 i = 0; i < SPI_processed; i++)
 		judge_host(i, wait);

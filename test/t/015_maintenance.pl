@@ -97,6 +97,8 @@ sub refused
 {
 	like(refusal(q{SELECT cm_wait_host_drained('one')}), qr/^55000: host "one" is not disabled.*HINT:.*cm_disable_host\('one'\)/s, 'not disabled');
 	like(refusal(q{BEGIN; SELECT cm_disable_host('one'); SELECT cm_wait_host_drained('one')}), qr/^55000: host "one" was disabled by this transaction/, 'not committed');
+	like(refusal(q{BEGIN; UPDATE cm_hosts SET is_active = false WHERE name = 'one'; SELECT cm_wait_host_drained('one')}),
+		qr/^55000: host "one" was disabled by this transaction/, 'nor by UPDATE');
 	like(refusal(q{SELECT cm_wait_host_drained('two')}), qr/^42704: host "two" does not exist/, 'no such host');
 	like(refusal(q{SELECT cm_wait_host_drained('t*')}), qr/^42704: no host matches "t\*"/, 'nor such hosts');
 	like(refusal(q{BEGIN; CALL cm_await_host_drained('one')}), qr/^25001: cm_await_host_drained cannot run in a transaction block/, 'CALL in a transaction');

@@ -260,6 +260,12 @@ sub stubborn_engines
 	is(outcome($job{create}), 'completed||0|', 'create refused for a while: the job runs');
 	is(outcome($job{inspect}), 'failed|exit_code|3|', 'inspect refused for a while: the job ends as it did');
 	is(join(' ', map { starts($fake{$_}, $job{$_}) } @names), '1 1 1', 'each was started once');
+
+	$fake{create}->fault(method => 'POST', path => '/containers/create$', status => 409, message => 'Conflict. The name is already in use');
+	my $nameless = submit('create', $ends);
+	is($node->job_wait($nameless), 'failed', 'a name is taken for good, by no container: the job fails');
+	like(outcome($nameless), qr/^failed\|create\|\|/, 'as create');
+	$fake{create}->clear_faults;
 	return;
 }
 
