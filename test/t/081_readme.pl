@@ -88,7 +88,7 @@ is(value("SELECT count(*) FROM cm_ps WHERE state = 'completed'"), 3, 'cm_ps show
 
 # ------------------------------------------------------- roles
 
-run_sql('started', $_) for sql_of(section('Looking after hosts')), sql_of(section('Security'));
+run_sql('started', $_) for sql_of(section('Security'));
 my $others = value("SELECT cm_submit_job('busybox:demo', 'sleep 100', name => 'others')");
 
 sub as_role
@@ -174,14 +174,6 @@ for my $role (qw(app watcher))
 	is("@allowed", join(' ', sort keys %granted), "$role has the rights that are granted, and no others");
 }
 value("SELECT cm_cancel_job($others)");
-
-# ------------------------------------------------------- without Docker
-
-my $testing = section('Testing your application without Docker');
-my ($pretend, $table) = map { $_->[1] } blocks($testing);
-@results = run_sql('started', $pretend);
-is(sorted_lines($results[-1]), sorted_lines($table), 'without Docker: output as shown');
-like($results[-2], qr/completed \| +0 \| job \d+ would have run: import orders/, 'without Docker: what it printed');
 
 # ------------------------------------------------------- names
 

@@ -42,6 +42,7 @@ sub run_document
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	$node->safe_psql($database, 'CREATE EXTENSION container_manager');
 	$node->safe_psql($database, "SELECT cm_add_host('local', '" . $engine->url . "')");
+	$node->wait_for_sql("SELECT state FROM cm_host_status", 'healthy', database => $database) or die "no engine\n";
 	for my $heading ($document->headings)
 	{
 		my @results;
@@ -66,11 +67,11 @@ sub known_names
 			AND d.objid = p.oid AND d.deptype = 'e'});
 }
 
-for my $name (qw(jobs))
+for my $name (qw(hosts jobs copies))
 {
 	my $document = run_document("$name.md", $name);
 	my %known = known_names($name);
-	is(join(' ', grep { !$known{$_} && !/\Acm_job_(?:status)?\z/ } $document->text =~ /\b(cm_[a-z_]+)/g), '',
+	is(join(' ', grep { !$known{$_} && !/\Acm_(?:job_|job_status|internal)\z/ } $document->text =~ /\b(cm_[a-z_]+)/g), '',
 		"$name.md: every cm_ name exists");
 	my %setting = map { $_ => 1 } split /\n/, $node->safe_psql($name, 'SELECT name FROM pg_settings');
 	is(join(' ', grep { !$setting{$_} } $document->text =~ /\b(container_manager\.[a-z_]+)/g), '',
