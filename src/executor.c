@@ -11,6 +11,9 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/lsan_interface.h>
 #endif
@@ -31,6 +34,8 @@
 #define PURGE_MS 25000
 #define PURGE_STEP_MS 250
 #define OPEN_RETRY_MS 250
+/* Between two times that memory is given back to the system. */
+#define GIVE_BACK_MS 1000
 
 CmExecutor cm_ex;
 
@@ -119,9 +124,27 @@ begin_turn(void)
 	MemoryContextReset(cm_ex.turn_context);
 }
 
+/*
+ * What a busy time took is pages that the C library keeps, with a little in use
+ * among them: by that an executor's process would grow from peak to peak.
+ */
+static void
+give_back_memory(void)
+{
+#ifdef __GLIBC__
+	if (!cm_ex.may_give_back || !dlist_is_empty(&cm_ex.tasks) ||
+		cm_ex.now_ms < cm_ex.give_back_not_before_ms)
+		return;
+	malloc_trim(0);
+	cm_ex.may_give_back = false;
+	cm_ex.give_back_not_before_ms = cm_ex.now_ms + GIVE_BACK_MS;
+#endif
+}
+
 static void
 end_turn(void)
 {
+	give_back_memory();
 	cm_ex.counters.transactions = cm_store_n_transactions();
 	cm_shmem_note_turn(&cm_ex.counters);
 }

@@ -333,6 +333,8 @@ typedef struct CmExecutor
 	int64 publish_check_ms;
 	int64 certificate_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */
+	bool may_give_back;		 /* tasks were freed since memory was last given back */
+	int64 give_back_not_before_ms;
 	bool is_dropped;
 	int superseded_by;		/* another server's incarnation; 0: we are in charge */
 	char superseded_on[64]; /* the host that shows it */

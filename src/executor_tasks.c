@@ -166,6 +166,7 @@ cm_task_free(CmTask *task)
 	/* An end that is recorded has given its slot away already. */
 	if (!task->is_recorded)
 		cm_ex.slots_changed = true;
+	cm_ex.may_give_back = true;
 	MemoryContextDelete(task->context);
 }
 

@@ -1,7 +1,8 @@
 # What the executor keeps of jobs that are over: nothing.  Its memory is looked at
-# between batches of jobs, and may not grow with their number; its descriptors are
-# as many as before.  `make leaks` runs 20000 jobs and holds it to 50 bytes a job;
-# by itself it is a shorter form, which no leak of 1 kB a job gets through.
+# between batches of jobs, when it has come to rest, and may not grow with their
+# number; its descriptors are as many as before.  `make leaks` runs 20000 jobs and
+# holds it to 50 bytes a job; by itself it is a shorter form, which no leak of 1 kB
+# a job gets through.
 #
 # Under the sanitizers only few jobs are run, of many kinds, and then the executor
 # ends, which lets LeakSanitizer look (see test/lib/sanitized).
@@ -48,6 +49,17 @@ sub run_batch
 	$n_done += $n;
 	die "jobs do not end\n" unless $node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0);
 	die "containers are left\n" unless wait_until('removals', sub { !%{ $fake->state->{containers} } });
+	rest();
+	return;
+}
+
+sub turns { return sql('SELECT turns FROM cm_internal.executor_status()'); }
+
+# Some heartbeats: the executor has given back what a busy time took.
+sub rest
+{
+	my $turns = turns();
+	die "the executor takes no turns\n" unless wait_until('heartbeats', sub { turns() > $turns + 8 });
 	return;
 }
 
