@@ -110,7 +110,7 @@ COMMENT ON COLUMN cm_jobs.run_as IS 'Numeric user, uid or uid:gid; a bare uid is
 COMMENT ON COLUMN cm_jobs.memory_limit IS 'Memory in MB (2^20 bytes), swap included.';
 COMMENT ON COLUMN cm_jobs.cpu_limit IS 'CPU cores.';
 COMMENT ON COLUMN cm_jobs.timeout_seconds IS 'How long it may run, pulling and waiting not counted.';
-COMMENT ON COLUMN cm_jobs.networks IS 'Networks that it joins, ["bridge"].';
+COMMENT ON COLUMN cm_jobs.networks IS 'Networks: ["app", {"network_name": "x", "aliases": ["api"]}].';
 COMMENT ON COLUMN cm_jobs.priority IS '0 to 100; higher is started first.';
 COMMENT ON COLUMN cm_jobs.run_at IS 'Not started before this time.';
 COMMENT ON COLUMN cm_jobs.max_wait IS 'Fails as expired when not started this long after run_at.';

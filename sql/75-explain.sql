@@ -64,6 +64,13 @@ END;
 COMMENT ON FUNCTION cm_internal.advise_exit_code(@extschema@.cm_jobs) IS
     'What to do about an exit code that is not 0.';
 
+-- {"network_name": "app", "aliases": ["api"]} is shown as app.
+CREATE FUNCTION cm_internal.name_networks(networks jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce((SELECT string_agg(coalesce(n.network ->> 'network_name', n.network #>> '{}'), ', ' ORDER BY n.position)
+    FROM jsonb_array_elements(networks) WITH ORDINALITY n (network, position)), 'none');
+COMMENT ON FUNCTION cm_internal.name_networks(jsonb) IS 'The names of a job''s networks.';
+
 -- Well-known words at the end of a failed job's output, which tell more than
 -- its exit code.
 CREATE FUNCTION cm_internal.advise_from_output(j @extschema@.cm_jobs) RETURNS text
@@ -102,13 +109,13 @@ AS $$
         (9, 'Permission denied',
          format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as)),
         (10, 'bad address',
-         format('a host name could not be resolved; its network is %s.', coalesce(j.networks ->> 0, 'none'))),
+         format('a host name could not be resolved; its network is %s.', cm_internal.name_networks(j.networks))),
         (11, 'name resolution',
-         format('a host name could not be resolved; its network is %s.', coalesce(j.networks ->> 0, 'none'))),
+         format('a host name could not be resolved; its network is %s.', cm_internal.name_networks(j.networks))),
         (12, 'Could not resolve host',
-         format('a host name could not be resolved; its network is %s.', coalesce(j.networks ->> 0, 'none'))),
+         format('a host name could not be resolved; its network is %s.', cm_internal.name_networks(j.networks))),
         (13, 'Network is unreachable',
-         format('it has no way there; its network is %s.', coalesce(j.networks ->> 0, 'none')))
+         format('it has no way there; its network is %s.', cm_internal.name_networks(j.networks)))
     ) w (rank, words, advice)
     WHERE j.failure_reason = 'exit_code'
       AND EXISTS (SELECT FROM last_bytes b WHERE position(w.words::bytea IN b.bytes) > 0)
@@ -141,7 +148,7 @@ RETURN CASE j.failure_reason
     WHEN 'image_policy' THEN format('The image "%s" is not allowed on this host.', j.image)
     WHEN 'create' THEN 'The engine refused to create the container.'
     WHEN 'start' THEN 'The engine created the container but could not start it.'
-    WHEN 'network' THEN format('Its network "%s" is not there or could not be joined.', j.networks ->> 0)
+    WHEN 'network' THEN format('A network that it asks for (%s) is not there or could not be joined.', cm_internal.name_networks(j.networks))
     WHEN 'policy' THEN
         'What it asks for is no longer allowed: the limits were changed after it was submitted, or it was restored from elsewhere.'
     WHEN 'host_lost' THEN
@@ -176,7 +183,7 @@ RETURN CASE j.failure_reason
     WHEN 'create' THEN 'The error names what the engine objects to: correct that and submit it again.'
     WHEN 'start' THEN
         'The error has the engine''s words. Mostly the working directory or the command is not there, or the host lacks something.'
-    WHEN 'network' THEN 'Create the network on the host, or use bridge or none.'
+    WHEN 'network' THEN format('SELECT * FROM cm_list_networks(%L) shows what the host has; cm_create_network(%L, name) makes one. Or use bridge or none.', j.host, j.host)
     WHEN 'policy' THEN 'The error names the limit. Submit it again within the limits, or let the administrator raise them.'
     WHEN 'host_lost' THEN 'If it may run twice, cm_retry_job() runs it again.'
     WHEN 'abandoned' THEN 'If it may run twice, cm_retry_job() runs it again.'
@@ -379,8 +386,11 @@ BEGIN
         (7, 'times', cm_internal.explain_times(j)),
         (8, 'limits', format('%s MB memory, %s CPU, %s s; user %s, network %s, root file system %s',
             j.memory_limit, trim_scale(j.cpu_limit), j.timeout_seconds, j.run_as,
-            coalesce(j.networks ->> 0, 'none'),
+            cm_internal.name_networks(j.networks),
             CASE WHEN j.read_only THEN 'read-only' ELSE 'writable' END)),
+        (8, 'volumes', (SELECT string_agg(format('%s at %s%s', v.volume ->> 'name', v.volume ->> 'target',
+                CASE WHEN (v.volume ->> 'read_only')::boolean THEN ', read-only' ELSE '' END), '; ' ORDER BY v.position)
+            FROM jsonb_array_elements(j.volumes) WITH ORDINALITY v (volume, position))),
         (9, 'output', CASE WHEN j.attempt > 0 THEN cm_internal.explain_output(j) END),
         (10, 'attempts', CASE WHEN j.attempt > 0 THEN cm_internal.explain_attempts(j) END),
         (11, 'retries', CASE WHEN j.max_attempts > 1 THEN
@@ -396,6 +406,36 @@ END
 $$;
 COMMENT ON FUNCTION cm_job_explain(bigint) IS
     'Why a job is as it is, and what to do about it. Whoever may execute this may ask about any job.';
+
+CREATE FUNCTION cm_internal.network_words(networks jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce((
+    SELECT array_agg(w.word ORDER BY n.position, w.position)
+    FROM jsonb_array_elements(networks) WITH ORDINALITY n (network, position)
+    CROSS JOIN LATERAL unnest(ARRAY['--network', concat_ws(',',
+        CASE WHEN n.network -> 'aliases' <> '[]' OR n.network ->> 'ip' IS NOT NULL OR n.network ->> 'ip6' IS NOT NULL
+             THEN 'name=' || (n.network ->> 'network_name')
+             ELSE coalesce(n.network ->> 'network_name', n.network #>> '{}') END,
+        (SELECT string_agg('alias=' || a.alias, ',' ORDER BY a.position)
+         FROM jsonb_array_elements_text(CASE jsonb_typeof(n.network -> 'aliases')
+             WHEN 'array' THEN n.network -> 'aliases' ELSE '[]' END) WITH ORDINALITY a (alias, position)),
+        'ip=' || (n.network ->> 'ip'), 'ip6=' || (n.network ->> 'ip6'))])
+        WITH ORDINALITY w (word, position)), ARRAY['--network', 'none']);
+COMMENT ON FUNCTION cm_internal.network_words(jsonb) IS
+    'Networks as options of docker run. More than one takes a client of Docker 25 or newer.';
+
+CREATE FUNCTION cm_internal.volume_words(j @extschema@.cm_jobs) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(w.word ORDER BY v.position, w.position)
+    FROM jsonb_array_elements(j.volumes) WITH ORDINALITY v (volume, position)
+    CROSS JOIN LATERAL unnest(ARRAY['--mount', format('type=volume,source=cm-%s-%s.%s,target=%s%s,volume-nocopy',
+        left(j.epoch::text, 8), j.namespace, v.volume ->> 'name', v.volume ->> 'target',
+        CASE WHEN (v.volume ->> 'read_only')::boolean THEN ',readonly' ELSE '' END)])
+        WITH ORDINALITY w (word, position)
+$$;
+COMMENT ON FUNCTION cm_internal.volume_words(@extschema@.cm_jobs) IS 'Volumes as options of docker run.';
 
 -- The words follow the create request (engine_body.c), without our labels: the
 -- executor must not take the container for its own.
@@ -426,7 +466,9 @@ BEGIN
                 format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm,uid=%s,gid=%s', t.key, t.value,
                        split_part(run_as, ':', 1), split_part(run_as, ':', 2))])
                 WITH ORDINALITY o (w, position))
-        || ARRAY['--user', run_as, '--network', coalesce(j.networks ->> 0, 'none')];
+        || ARRAY['--user', run_as]
+        || cm_internal.network_words(j.networks)
+        || cm_internal.volume_words(j);
     IF EXISTS (SELECT FROM @extschema@.cm_hosts h
                WHERE h.name = coalesce(j.host, j.requested_host) AND NOT h.auto_pull_images) THEN
         words := words || ARRAY['--pull', 'never'];
@@ -468,6 +510,9 @@ REVOKE ALL ON FUNCTION
     cm_internal.explain_times(cm_jobs),
     cm_internal.explain_output(cm_jobs),
     cm_internal.explain_attempts(cm_jobs),
+    cm_internal.name_networks(jsonb),
+    cm_internal.network_words(jsonb),
+    cm_internal.volume_words(cm_jobs),
     cm_internal.find_job(bigint),
     cm_job_explain(bigint),
     cm_job_docker_command(bigint)

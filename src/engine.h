@@ -36,11 +36,16 @@
 #define CM_LABEL_ATTEMPT CM_LABEL_PREFIX "attempt"
 #define CM_LABEL_HOME CM_LABEL_PREFIX "home"
 #define CM_LABEL_SPEC CM_LABEL_PREFIX "spec"
+#define CM_LABEL_NAMESPACE CM_LABEL_PREFIX "namespace"
+#define CM_LABEL_VOLUME CM_LABEL_PREFIX "volume"
+#define CM_LABEL_OWNER CM_LABEL_PREFIX "owner"
 #define CM_LABEL_USER CM_LABEL_PREFIX "label."
 
 #define CM_LABELS_VERSION "1"
 #define CM_KIND_JOB "job"
 #define CM_KIND_MARKER "marker"
+#define CM_KIND_NETWORK "network"
+#define CM_KIND_VOLUME "volume"
 
 #define CM_CONTAINER_ID_LEN 64
 
@@ -252,6 +257,8 @@ extern CmHttpRequest *cm_engine_begin_list(CmEngine *engine, const CmIdentity *i
 										   CmEngineDone on_done, void *arg);
 extern bool cm_engine_read_list(CmHttpRequest *request, CmListed **listed, int *n, CmFault *fault);
 
+extern bool cm_engine_is_uuid(const char *text);
+
 /*
  * Containers of jobs of whatever epoch, for people.  Texts are one line each.
  */
@@ -295,6 +302,150 @@ extern bool cm_engine_read_mark(CmHttpRequest *request, CmFault *fault);
 extern CmHttpRequest *cm_engine_begin_unmark(CmEngine *engine, const CmIdentity *identity,
 											 int incarnation, CmEngineDone on_done, void *arg);
 extern bool cm_engine_read_unmark(CmHttpRequest *request, CmFault *fault);
+
+/* --- networks (engine_networks.c) --- */
+
+/* Is it one that every engine has, and is it no use asking for it? */
+extern bool cm_engine_is_built_in_network(const char *name);
+
+/* Texts are one line each; epoch "": no database's of ours. */
+typedef struct CmNetworkFacts
+{
+	char id[CM_CONTAINER_ID_LEN + 1];
+	char name[256];
+	char driver[64];
+	char scope[16];
+	char subnets[512]; /* with ", " between */
+	bool is_internal;
+	char epoch[37];
+} CmNetworkFacts;
+
+/*
+ * By name.  An engine also answers to an id, or the beginning of one: compare
+ * the name.  false with http_status 404: there is none.
+ */
+extern CmHttpRequest *cm_engine_begin_network(CmEngine *engine, const char *name,
+											  CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_network(CmHttpRequest *request, CmNetworkFacts *facts, CmFault *fault);
+
+extern CmHttpRequest *cm_engine_begin_list_networks(CmEngine *engine, CmEngineDone on_done,
+													void *arg);
+extern bool cm_engine_read_networks(CmHttpRequest *request, CmNetworkFacts **facts, int *n,
+									CmFault *fault);
+
+/* What a network is made of; texts may be NULL where nothing is said. */
+typedef struct CmNetworkPlan
+{
+	const char *name;
+	const char *driver;
+	const char *subnet;
+	const char *subnet6;
+	const char *parent; /* an interface of the host, of macvlan and ipvlan */
+	bool is_internal;
+} CmNetworkPlan;
+
+/* false with http_status 409: there is one of that name. */
+extern CmHttpRequest *cm_engine_begin_create_network(CmEngine *engine, const CmIdentity *identity,
+													 const CmNetworkPlan *plan,
+													 CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_create_network(CmHttpRequest *request, CmFault *fault);
+
+/* By id.  true also for 404. */
+extern CmHttpRequest *cm_engine_begin_remove_network(CmEngine *engine, const char *id,
+													 CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_remove_network(CmHttpRequest *request, CmFault *fault);
+
+/* A container that was not started; doing it again changes nothing. */
+extern CmHttpRequest *cm_engine_begin_connect(CmEngine *engine, const CmNetwork *network,
+											  const char *container_id, CmEngineDone on_done,
+											  void *arg);
+extern bool cm_engine_read_connect(CmHttpRequest *request, CmFault *fault);
+
+/* --- volumes (engine_volumes.c) --- */
+
+#define CM_VOLUME_NAME_SIZE 160
+#define CM_OWNER_SIZE 24 /* "uid:gid" */
+
+/*
+ * cm-<8 hex of the epoch>-<namespace>.<name>: a name has no dot in it, so that no
+ * two volumes of ours have the same, and no tenant can name another's.
+ */
+extern void cm_engine_volume_name(const CmIdentity *identity, const char *namespace_name,
+								  const char *name, char *out, size_t out_size);
+
+typedef struct CmVolumeFacts
+{
+	char engine_name[CM_VOLUME_NAME_SIZE];
+	char namespace_name[64]; /* "": not of a database of ours */
+	char name[64];
+	char owner[CM_OWNER_SIZE]; /* that was asked for, or "" */
+	char created_at[64];
+	char epoch[37];
+	bool is_plain; /* of the local driver, with no options but a size */
+} CmVolumeFacts;
+
+/* By the engine's name; false with http_status 404: there is none. */
+extern CmHttpRequest *cm_engine_begin_volume(CmEngine *engine, const char *engine_name,
+											 CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_volume(CmHttpRequest *request, CmVolumeFacts *facts, CmFault *fault);
+/* Did we make it, for that namespace and name, and of nothing but disk space? */
+extern bool cm_engine_is_our_volume(const CmVolumeFacts *facts, const CmIdentity *identity,
+									const char *namespace_name, const char *name);
+
+/* All that a database of ours has made. */
+extern CmHttpRequest *cm_engine_begin_list_volumes(CmEngine *engine, CmEngineDone on_done,
+												   void *arg);
+extern bool cm_engine_read_volumes(CmHttpRequest *request, CmVolumeFacts **facts, int *n,
+								   CmFault *fault);
+
+typedef struct CmVolumePlan
+{
+	const char *namespace_name;
+	const char *name;
+	const char *owner; /* "uid:gid", or NULL: whoever first writes to it */
+	int64 size_mb;	   /* 0: no limit */
+} CmVolumePlan;
+
+/* An engine answers with the one that is there, whoever made it: look before. */
+extern CmHttpRequest *cm_engine_begin_create_volume(CmEngine *engine, const CmIdentity *identity,
+													const CmVolumePlan *plan, CmEngineDone on_done,
+													void *arg);
+extern bool cm_engine_read_create_volume(CmHttpRequest *request, CmFault *fault);
+
+/* true also for 404. */
+extern CmHttpRequest *cm_engine_begin_remove_volume(CmEngine *engine, const char *engine_name,
+													CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_remove_volume(CmHttpRequest *request, CmFault *fault);
+
+/*
+ * Whose is a directory in a container?  A stream, of which the first bytes say it;
+ * CM_OWNED_UNKNOWN: more must come.
+ */
+typedef enum CmOwned
+{
+	CM_OWNED_UNKNOWN,
+	CM_OWNED_BY_ROOT, /* as an engine makes volumes */
+	CM_OWNED
+} CmOwned;
+
+extern CmHttpRequest *cm_engine_begin_owner(CmEngine *engine, const char *container_id,
+											const char *path, CmEngineDone on_bytes,
+											CmEngineDone on_done, void *arg);
+extern CmOwned cm_engine_read_owner(CmHttpRequest *request);
+
+/*
+ * The helper: a container that is never started, with the volume mounted, so that
+ * the volume's root can be given its owner.  It bears the labels of the job, but
+ * of no definition, so that it is never taken for it and goes when the job is over.
+ */
+extern CmHttpRequest *cm_engine_begin_create_helper(CmEngine *engine, const CmIdentity *identity,
+													const CmJobSpec *spec, const char *engine_name,
+													const char *container_name,
+													CmEngineDone on_done, void *arg);
+/* Gives the volume that it has mounted to uid:gid. */
+extern CmHttpRequest *cm_engine_begin_give(CmEngine *engine, const char *helper, const char *owner,
+										   CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_give(CmHttpRequest *request, CmFault *fault);
 
 /*
  * --- streams ---

@@ -214,6 +214,91 @@ append_tmpfs(StringInfo to, const BodySource *source)
 	appendStringInfoChar(to, '}');
 }
 
+/* ---- networks and volumes ---- */
+
+void
+cm_engine_append_endpoint(StringInfo to, const CmNetwork *network)
+{
+	appendStringInfoString(to, "{\"Aliases\":");
+	cm_json_append_words(to, network->aliases.count, (const char *const *) network->aliases.words);
+	if (network->ip != NULL || network->ip6 != NULL)
+	{
+		appendStringInfoString(to, ",\"IPAMConfig\":{");
+		if (network->ip != NULL)
+			append_member(to, "IPv4Address", network->ip);
+		if (network->ip != NULL && network->ip6 != NULL)
+			appendStringInfoChar(to, ',');
+		if (network->ip6 != NULL)
+			append_member(to, "IPv6Address", network->ip6);
+		appendStringInfoChar(to, '}');
+	}
+	appendStringInfoChar(to, '}');
+}
+
+/* Engines before API 1.44 take no more than one here; the others are joined after. */
+static void
+append_first_network(StringInfo to, const CmJobSpec *spec)
+{
+	const CmNetwork *first = spec->n_networks > 0 ? &spec->networks[0] : NULL;
+
+	if (first == NULL || cm_engine_is_built_in_network(first->name))
+		return;
+	appendStringInfoString(to, ",\"NetworkingConfig\":{\"EndpointsConfig\":{");
+	cm_json_append_string(to, first->name);
+	appendStringInfoChar(to, ':');
+	cm_engine_append_endpoint(to, first);
+	appendStringInfoString(to, "}}");
+}
+
+/* For the hash: two that differ in these alone are two definitions. */
+static void
+append_other_networks(StringInfo to, const CmJobSpec *spec)
+{
+	for (int i = 1; i < spec->n_networks; i++)
+	{
+		cm_json_append_string(to, spec->networks[i].name);
+		cm_engine_append_endpoint(to, &spec->networks[i]);
+	}
+}
+
+/*
+ * With its labels, in case that it is not there yet: the engine makes it then.
+ * NoCopy, or an image could put into it what it likes, and its owner.
+ */
+static void
+append_volume(StringInfo to, const BodySource *source, const CmVolume *volume)
+{
+	const CmJobSpec *spec = source->spec;
+	char name[CM_VOLUME_NAME_SIZE];
+
+	cm_engine_volume_name(source->identity, spec->namespace_name, volume->name, name, sizeof(name));
+	appendStringInfoString(to, "{\"Type\":\"volume\",");
+	append_member(to, "Source", name);
+	appendStringInfoChar(to, ',');
+	append_member(to, "Target", volume->target);
+	appendStringInfo(to,
+					 ",\"ReadOnly\":%s,\"VolumeOptions\":{\"NoCopy\":true,"
+					 "\"DriverConfig\":{\"Name\":\"local\"},\"Labels\":",
+					 volume->read_only ? "true" : "false");
+	cm_engine_append_volume_labels(to, source->identity, spec->namespace_name, volume->name, NULL);
+	appendStringInfoString(to, "}}");
+}
+
+static void
+append_volumes(StringInfo to, const BodySource *source)
+{
+	if (source->spec->n_volumes == 0)
+		return;
+	appendStringInfoString(to, ",\"Mounts\":[");
+	for (int i = 0; i < source->spec->n_volumes; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(to, ',');
+		append_volume(to, source, &source->spec->volumes[i]);
+	}
+	appendStringInfoChar(to, ']');
+}
+
 static void
 append_host_config(StringInfo to, const BodySource *source)
 {
@@ -233,8 +318,9 @@ append_host_config(StringInfo to, const BodySource *source)
 					 "\"OomKillDisable\":false,\"IpcMode\":\"private\","
 					 "\"LogConfig\":" LOG_CONFIG ",",
 					 spec->read_only ? "true" : "false");
-	append_member(to, "NetworkMode", spec->network != NULL ? spec->network : "bridge");
+	append_member(to, "NetworkMode", spec->n_networks > 0 ? spec->networks[0].name : "none");
 	append_tmpfs(to, source);
+	append_volumes(to, source);
 	appendStringInfoChar(to, '}');
 }
 
@@ -274,7 +360,10 @@ make_body(const BodySource *source, const char *spec_hash)
 								  "\"Healthcheck\":{\"Test\":[\"NONE\"]}");
 	append_labels(&body, source, spec_hash);
 	append_host_config(&body, source);
+	append_first_network(&body, spec);
 	appendStringInfoChar(&body, '}');
+	if (spec_hash == NULL)
+		append_other_networks(&body, spec);
 	return body.data;
 }
 

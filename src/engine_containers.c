@@ -520,8 +520,8 @@ cm_engine_begin_list_all(CmEngine *engine, CmEngineDone on_done, void *arg)
 	return send_list(engine, &query, on_done, arg);
 }
 
-static bool
-is_uuid(const char *text)
+bool
+cm_engine_is_uuid(const char *text)
 {
 	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 
@@ -549,7 +549,7 @@ read_shown(const CmJson *item, CmShown *shown)
 
 	memset(shown, 0, sizeof(*shown));
 	cm_engine_read_labels(cm_json_get(item, "Labels"), &shown->listed.labels);
-	if (shown->listed.labels.job_id == 0 || !is_uuid(shown->listed.labels.epoch) ||
+	if (shown->listed.labels.job_id == 0 || !cm_engine_is_uuid(shown->listed.labels.epoch) ||
 		!cm_engine_copy_id(shown->listed.id, cm_json_string(cm_json_get(item, "Id"), NULL)))
 		return false;
 	if (names != NULL && names->kind == CM_JSON_ARRAY && names->count > 0)

@@ -59,4 +59,15 @@ extern int cm_engine_read_incarnation(const CmJson *labels);
 extern void cm_engine_append_filters(StringInfo to, const CmIdentity *identity, const char *kind,
 									 const char *more);
 
+/* {"Aliases":[...],"IPAMConfig":{...}}: how a container is on a network. */
+extern void cm_engine_append_endpoint(StringInfo to, const CmNetwork *network);
+
+/* "version":"1","kind":...,"epoch":...: what makes a thing ours, without braces. */
+extern void cm_engine_append_ours(StringInfo to, const CmIdentity *identity, const char *kind);
+
+/* Those of a volume, in braces; owner NULL: none. */
+extern void cm_engine_append_volume_labels(StringInfo to, const CmIdentity *identity,
+										   const char *namespace_name, const char *name,
+										   const char *owner);
+
 #endif /* CM_ENGINE_INTERNAL_H */

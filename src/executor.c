@@ -202,6 +202,7 @@ start_executor(void)
 	dlist_init(&cm_ex.hosts);
 	dlist_init(&cm_ex.tasks);
 	dlist_init(&cm_ex.records);
+	dlist_init(&cm_ex.asked);
 	cm_ex.now_ms = cm_executor_now_ms();
 	cm_ex.next_poll_ms = cm_ex.now_ms;
 	MemoryContextSwitchTo(cm_ex.turn_context);
@@ -221,6 +222,7 @@ purge_hosts(WaitEventSet *set)
 
 	dlist_foreach_modify (iter, &cm_ex.tasks)
 		cm_task_free(dlist_container(CmTask, node, iter.cur));
+	cm_asked_forget_all();
 	cm_hosts_begin_purge();
 	while (!cm_hosts_purge_is_done() && cm_executor_now_ms() < deadline_ms)
 	{
@@ -230,6 +232,15 @@ purge_hosts(WaitEventSet *set)
 		cm_http_drain(cm_ex.http);
 	}
 	cm_hosts_warn_of_unpurged();
+}
+
+/* What is asked of hosts comes before the jobs that wait for it. */
+static int64
+tick(void)
+{
+	int64 next_ms = earlier(cm_hosts_tick(), cm_asked_tick());
+
+	return earlier(next_ms, cm_tasks_tick());
 }
 
 /* One turn of the loop; returns when the next one is due by the clock. */
@@ -243,12 +254,12 @@ take_turn(uint32 wake_flags)
 	has_more = cm_http_drain(cm_ex.http);
 	if (cm_ex.superseded_by != 0)
 		return cm_ex.now_ms;
-	next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
+	next_ms = tick();
 	if (wake_flags != 0 || cm_db_next_ms() <= cm_ex.now_ms)
 	{
 		cm_db_turn(wake_flags);
 		/* What was claimed or committed has moved tasks on. */
-		next_ms = earlier(cm_hosts_tick(), cm_tasks_tick());
+		next_ms = tick();
 	}
 	next_ms = has_more ? cm_ex.now_ms : earlier(next_ms, cm_db_next_ms());
 	end_turn();

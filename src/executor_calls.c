@@ -67,6 +67,21 @@ doubt(CmTask *task)
 }
 
 void
+cm_call_note_silence(CmTask *task)
+{
+	lose_sight(task);
+}
+
+void
+cm_call_note_fault(CmTask *task, const CmFault *fault)
+{
+	if (fault->kind == CM_FAULT_REFUSED)
+		doubt(task);
+	else
+		lose_sight(task);
+}
+
+void
 cm_task_refuse(CmTask *task, CmReason reason, const char *error, const char *detail,
 			   const char *hint)
 {
@@ -161,6 +176,12 @@ static void
 take_over_created(CmTask *task)
 {
 	task->s.seen = CM_SEEN_CREATED;
+	/* Nobody has started it, then: what is missing may still be added. */
+	if (!task->s.has_id)
+	{
+		task->n_looked_at = 0;
+		cm_attach_note_made(task);
+	}
 	if (task->start_refusal != CM_REASON_NONE)
 		task->s.refusal = task->start_refusal;
 	if (task->s.start_unsure && task->n_looks++ == 0)
@@ -324,21 +345,6 @@ cm_call_inspect(CmTask *task)
 
 /* --- create --- */
 
-/* An engine finds that out when it starts the container, podman when it makes it. */
-static bool
-is_network_missing(const CmFault *fault)
-{
-	return strstr(fault->message, "network ") != NULL &&
-		   strstr(fault->message, "not found") != NULL;
-}
-
-static const char *
-tell_network_missing(const CmTask *task)
-{
-	return psprintf("network \"%s\" not found on host \"%s\"", task->spec.network,
-					task->host->name);
-}
-
 static void
 note_image_missing(CmTask *task, const CmFault *fault)
 {
@@ -377,13 +383,14 @@ doubt_name(CmTask *task, const CmFault *fault)
 static void
 note_create_refused(CmTask *task, const CmFault *fault)
 {
-	if (fault->http_status == 404)
+	/* Most engines find that out when they start the container, podman when it makes it. */
+	if (cm_attach_is_network_refusal(fault))
+		cm_task_refuse(task, CM_REASON_NETWORK, cm_attach_tell_network(task, fault), fault->message,
+					   cm_words_hint_of_refusal(fault));
+	else if (fault->http_status == 404)
 		note_image_missing(task, fault);
 	else if (fault->http_status == 409 || strstr(fault->message, "already in use") != NULL)
 		doubt_name(task, fault);
-	else if (is_network_missing(fault))
-		cm_task_refuse(task, CM_REASON_NETWORK, tell_network_missing(task), fault->message,
-					   cm_words_hint_of_refusal(fault));
 	else
 		cm_task_refuse(task, CM_REASON_CREATE,
 					   psprintf("host \"%s\" refused to create the container: %s", task->host->name,
@@ -411,6 +418,7 @@ note_create(CmHttpRequest *request, void *arg)
 		task->s.seen = CM_SEEN_CREATED;
 		task->s.has_id = false;
 		task->created_ms = cm_ex.now_ms;
+		cm_attach_note_made(task);
 	}
 	else if (fault.kind == CM_FAULT_REFUSED)
 		note_create_refused(task, &fault);
@@ -428,8 +436,11 @@ note_create(CmHttpRequest *request, void *arg)
 void
 cm_call_create(CmTask *task)
 {
-	char *body = make_body(task);
+	char *body;
 
+	if (cm_attach_begin_look(task))
+		return;
+	body = make_body(task);
 	task->container_id[0] = '\0';
 	task->request =
 		cm_engine_begin_create(&task->host->engine, task->container_name, body, note_create, task);
@@ -442,9 +453,9 @@ cm_call_create(CmTask *task)
 static void
 note_start_refused(CmTask *task, const CmFault *fault)
 {
-	task->start_refusal = is_network_missing(fault) ? CM_REASON_NETWORK : CM_REASON_START;
+	task->start_refusal = cm_attach_is_network_refusal(fault) ? CM_REASON_NETWORK : CM_REASON_START;
 	if (task->start_refusal == CM_REASON_NETWORK)
-		task->error = cm_task_keep_text(task, tell_network_missing(task));
+		task->error = cm_task_keep_text(task, cm_attach_tell_network(task, fault));
 	else
 		task->error =
 			cm_task_keep_text(task, psprintf("host \"%s\" could not start the container: %s",

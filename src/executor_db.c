@@ -71,6 +71,7 @@ typedef struct Turn
 
 	CmTaken *found; /* containers that were ahead of their jobs' rows */
 	int n_found;
+	bool saves_asked;
 	int **stray_attempts;
 	CmExecHost **stray_hosts;
 	int n_stray_hosts;
@@ -603,6 +604,9 @@ step_claim(Turn *turn)
 	count_found(turn, fleet.candidates, fleet.n);
 	turn->taken =
 		cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH, &turn->n_taken);
+	/* What was asked for in the same transactions, or before, is known from here on. */
+	if (turn->n_taken > 0)
+		cm_asked_load();
 	cm_ex.no_placements = false; /* jobs came, perhaps with some */
 }
 
@@ -674,6 +678,15 @@ step_strays(Turn *turn)
 	}
 }
 
+static void
+step_asked(Turn *turn)
+{
+	cm_asked_save();
+	turn->saves_asked = true;
+	if (turn->poll.has_asked)
+		cm_asked_load();
+}
+
 typedef void (*TurnStep)(Turn *turn);
 
 /*
@@ -683,7 +696,7 @@ typedef void (*TurnStep)(Turn *turn);
 static const TurnStep steps[] = {step_poll,			step_hosts,		  step_details, step_logs,
 								 step_records,		step_host_states, step_drains,	step_orphans,
 								 step_requests,		step_expired,	  step_strays,	step_claim,
-								 step_certificates, step_placements};
+								 step_certificates, step_placements,  step_asked};
 
 /* --- after the commit --- */
 
@@ -877,6 +890,8 @@ apply_turn(Turn *turn)
 	apply_found(turn);
 	for (int i = 0; i < turn->n_stray_hosts; i++)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
+	if (turn->saves_asked)
+		cm_asked_note_saved();
 	apply_orphans(turn);
 	apply_cancels(turn);
 	apply_abandons(turn);

@@ -258,22 +258,28 @@ struct CmTask
 	bool is_locked_out; /* or for somebody has its row locked */
 	bool look_again;	/* something happened: inspect */
 	bool image_pulled;
-	bool must_ask_memory;	/* whether the engine was restarted since */
-	bool saw_start;			/* an event told that it was started */
-	bool saw_oom;			/* likewise that a process of it was killed for memory */
-	int foreign_signal;		/* sent by somebody else; it may live with it */
-	bool is_signalling;		/* a signal of ours is under way */
-	bool settling;			/* removed unstarted; events may still come */
-	CmReason start_refusal; /* the engine's answer, inspect to confirm it */
-	int connection;			/* of the host when it was started */
-	int n_looks;			/* inspects that an unsure start has had */
-	int n_failures;			/* of calls in a row */
-	int64 failing_since_ms; /* the first of them */
-	int n_refusals;			/* answers in a row that said no */
-	int64 created_ms;		/* when its container was made; 0: not by us */
-	int64 follow_ms;		/* when to begin following its output */
-	int64 look_ms;			/* when to inspect it, though nothing happens; 0: not */
-	void *of_type;			/* what the host's type keeps of it, in its context */
+	bool must_ask_memory;		/* whether the engine was restarted since */
+	bool saw_start;				/* an event told that it was started */
+	bool saw_oom;				/* likewise that a process of it was killed for memory */
+	int foreign_signal;			/* sent by somebody else; it may live with it */
+	bool is_signalling;			/* a signal of ours is under way */
+	bool settling;				/* removed unstarted; events may still come */
+	bool is_half_made;			/* its container is not yet attached to all it is to have */
+	int n_looked_at;			/* networks, then volumes, before it is made */
+	int n_joined;				/* networks */
+	int n_given;				/* volumes that have their owner */
+	const char **volume_owners; /* as they were asked for, each NULL or text; NULL: none */
+	bool waits_for_asked;		/* for what was asked of its host before */
+	CmReason start_refusal;		/* the engine's answer, inspect to confirm it */
+	int connection;				/* of the host when it was started */
+	int n_looks;				/* inspects that an unsure start has had */
+	int n_failures;				/* of calls in a row */
+	int64 failing_since_ms;		/* the first of them */
+	int n_refusals;				/* answers in a row that said no */
+	int64 created_ms;			/* when its container was made; 0: not by us */
+	int64 follow_ms;			/* when to begin following its output */
+	int64 look_ms;				/* when to inspect it, though nothing happens; 0: not */
+	void *of_type;				/* what the host's type keeps of it, in its context */
 
 	CmHttpRequest *request; /* the one call in flight */
 	CmPullUnderWay *pull;	/* or what it waits for */
@@ -311,7 +317,8 @@ typedef struct CmExecutor
 	dlist_head hosts;
 	dlist_head tasks;
 	dlist_head records;
-	int64 now_ms; /* when this turn began */
+	dlist_head asked; /* of hosts: see executor_asked.c */
+	int64 now_ms;	  /* when this turn began */
 
 	/* the database's side */
 	bool db_wanted;			/* there is something to record or to take */
@@ -456,6 +463,35 @@ extern void cm_task_end_settling(CmTask *task);
 /* It will not be started, and why; error, detail and hint are copied. */
 extern void cm_task_refuse(CmTask *task, CmReason reason, const char *error, const char *detail,
 						   const char *hint);
+
+/* The call failed in transport: nothing is known until it was looked at again. */
+extern void cm_call_note_silence(CmTask *task);
+/* Likewise of a fault of any kind that says nothing of the task itself. */
+extern void cm_call_note_fault(CmTask *task, const CmFault *fault);
+
+/* executor_attach.c */
+/* Before the container is made: begins the next look; false: none is left. */
+extern bool cm_attach_begin_look(CmTask *task);
+/* There it is, and its id is not recorded: is_half_made says whether more is to do. */
+extern void cm_attach_note_made(CmTask *task);
+/* While it is half made: begins what is next, or ends that. */
+extern void cm_attach_go_on(CmTask *task);
+/* Does an engine's refusal concern a network? */
+extern bool cm_attach_is_network_refusal(const CmFault *fault);
+extern const char *cm_attach_tell_network(const CmTask *task, const CmFault *fault);
+
+/* executor_asked.c */
+/* Something is asked of the host that was not done yet: jobs come after it. */
+extern bool cm_asked_is_waiting(const CmExecHost *host);
+/* In a transaction: takes what is new, records what is done. */
+extern void cm_asked_load(void);
+extern void cm_asked_save(void);
+/* After its commit. */
+extern void cm_asked_note_saved(void);
+/* The extension is gone, or another server is in charge. */
+extern void cm_asked_forget_all(void);
+/* What is due by the clock; returns the next time that anything is, or 0. */
+extern int64 cm_asked_tick(void);
 
 /* executor_words.c */
 /* Says why the attempt ended as it did: error, hint, and the engine's words

@@ -285,7 +285,9 @@ refuse_launch(CmTask *task, CmReason reason)
 			error = psprintf("host \"%s\" refused to create the container: scripted", host);
 			break;
 		case CM_REASON_NETWORK:
-			error = psprintf("network \"%s\" not found on host \"%s\"", task->spec.network, host);
+			error =
+				psprintf("network \"%s\" not found on host \"%s\"",
+						 task->spec.n_networks > 0 ? task->spec.networks[0].name : "none", host);
 			break;
 		default:
 			error = psprintf("host \"%s\" could not start the container: scripted", host);

@@ -50,6 +50,35 @@ copy_tmpfs(const CmTmpfs *from, int n, MemoryContext context)
 	return to;
 }
 
+static const CmNetwork *
+copy_networks(const CmNetwork *from, int n, MemoryContext context)
+{
+	CmNetwork *to = MemoryContextAlloc(context, sizeof(CmNetwork) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		to[i].name = copy_text(from[i].name, context);
+		to[i].ip = copy_text(from[i].ip, context);
+		to[i].ip6 = copy_text(from[i].ip6, context);
+		copy_words(&to[i].aliases, &from[i].aliases, context);
+	}
+	return to;
+}
+
+static const CmVolume *
+copy_volumes(const CmVolume *from, int n, MemoryContext context)
+{
+	CmVolume *to = MemoryContextAlloc(context, sizeof(CmVolume) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		to[i].name = copy_text(from[i].name, context);
+		to[i].target = copy_text(from[i].target, context);
+		to[i].read_only = from[i].read_only;
+	}
+	return to;
+}
+
 void
 cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 {
@@ -64,7 +93,8 @@ cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 	to->labels = copy_pairs(from->labels, from->n_labels, context);
 	to->working_directory = copy_text(from->working_directory, context);
 	to->run_as = copy_text(from->run_as, context);
-	to->network = copy_text(from->network, context);
+	to->networks = copy_networks(from->networks, from->n_networks, context);
+	to->volumes = copy_volumes(from->volumes, from->n_volumes, context);
 	to->retry_on = copy_text(from->retry_on, context);
 	to->tmpfs = copy_tmpfs(from->tmpfs, from->n_tmpfs, context);
 }

@@ -343,6 +343,22 @@ begin_starting(CmTask *task)
 	return true;
 }
 
+/* A network or a volume that was asked for before is there before the job is. */
+static bool
+must_wait_for_asked(CmTask *task)
+{
+	if (cm_asked_is_waiting(task->host))
+	{
+		task->waits_for_asked = true;
+		cm_task_set_detail(task, "waiting for what was asked of its host: see cm_host_requests");
+		return true;
+	}
+	if (task->waits_for_asked)
+		cm_task_set_detail(task, NULL);
+	task->waits_for_asked = false;
+	return false;
+}
+
 /* Everything but the decisions that change the state. */
 static void
 act(CmTask *task, CmAction action)
@@ -353,11 +369,14 @@ act(CmTask *task, CmAction action)
 		case CM_DO_COLLECT:
 			break;
 		case CM_DO_CREATE:
+			if (must_wait_for_asked(task))
+				break;
 			if (begin_starting(task))
 				task->host->type->create(task);
 			break;
 		case CM_DO_SAVE_ID:
-			save_id(task);
+			if (!task->is_half_made)
+				save_id(task);
 			break;
 		case CM_DO_START:
 			if (begin_starting(task))
@@ -408,6 +427,17 @@ needs_host(CmAction action)
 	return action != CM_DO_NOTHING && action != CM_DO_SAVE_ID;
 }
 
+/* Its container is there, and is not to go again. */
+static bool
+may_be_completed(const CmTask *task)
+{
+	const CmSituation *s = &task->s;
+
+	return task->is_half_made && s->state == CM_LAUNCHING && s->seen == CM_SEEN_CREATED &&
+		   !s->has_id && !s->start_unsure && !s->cancel_requested && !s->abandoned &&
+		   s->refusal == CM_REASON_NONE && can_look(task);
+}
+
 /* What the host's engine must have may have changed since the job was claimed. */
 static bool
 object_to_start(CmTask *task, CmAction action)
@@ -440,6 +470,11 @@ cm_task_step(CmTask *task)
 		if (task->must_ask_memory && can_look(task) && task->s.seen == CM_SEEN_CREATED)
 		{
 			cm_call_recall(task);
+			continue;
+		}
+		if (may_be_completed(task))
+		{
+			cm_attach_go_on(task);
 			continue;
 		}
 		task->s.now_ms = cm_ex.now_ms;

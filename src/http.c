@@ -90,6 +90,7 @@ struct CmHttp
 	bool has_external_fd; /* epoll_fd is accounted with fd.c */
 	struct curl_slist *headers_plain;
 	struct curl_slist *headers_json;
+	struct curl_slist *headers_tar;
 	CURL *idle_easy[MAX_IDLE_EASY];
 	int n_idle_easy;
 
@@ -672,7 +673,9 @@ set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
 	else if (!is_post)
 		CM_HTTP_SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, call->method);
 	CM_HTTP_SET_OPTION(easy, CURLOPT_HTTPHEADER,
-					   call->body ? http->headers_json : http->headers_plain);
+					   call->is_tar ? http->headers_tar
+					   : call->body ? http->headers_json
+									: http->headers_plain);
 	if (!call->is_stream)
 		CM_HTTP_SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE,
 						   (curl_off_t) Min(call->max_body_bytes, PG_INT64_MAX));
@@ -1448,6 +1451,7 @@ free_http(void *arg)
 	free_idle_pools(http);
 	curl_slist_free_all(http->headers_plain);
 	curl_slist_free_all(http->headers_json);
+	curl_slist_free_all(http->headers_tar);
 	if (http->epoll_fd >= 0)
 		close(http->epoll_fd);
 	if (http->has_external_fd)
@@ -1455,15 +1459,17 @@ free_http(void *arg)
 	free(http->watches);
 }
 
-/* Both without "Expect: 100-continue", which the engine has no use for. */
+/* All without "Expect: 100-continue", which the engine has no use for. */
 static bool
 make_header_lists(CmHttp *http)
 {
 	http->headers_plain = curl_slist_append(NULL, "Expect:");
 	http->headers_json = curl_slist_append(NULL, "Expect:");
-	return http->headers_plain != NULL && http->headers_json != NULL &&
+	http->headers_tar = curl_slist_append(NULL, "Expect:");
+	return http->headers_plain != NULL && http->headers_json != NULL && http->headers_tar != NULL &&
 		   curl_slist_append(http->headers_plain, "Content-Type:") != NULL &&
-		   curl_slist_append(http->headers_json, "Content-Type: application/json") != NULL;
+		   curl_slist_append(http->headers_json, "Content-Type: application/json") != NULL &&
+		   curl_slist_append(http->headers_tar, "Content-Type: application/x-tar") != NULL;
 }
 
 /* Not when the library is loaded: that may be in the postmaster. */

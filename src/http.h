@@ -103,10 +103,11 @@ typedef struct CmHttpCall
 	CmHttpTls *tls;				/* NULL: plain HTTP; shared */
 	bool only_loopback;			/* never connect to another machine */
 	bool wants_certificate;		/* for cm_http_peer_certificate */
-	const char *method;			/* "GET", "POST", "DELETE" */
+	const char *method;			/* "GET", "POST", "PUT", "DELETE" */
 	const char *path;			/* beginning with '/', escaped */
 	const char *body;			/* JSON, or NULL for none; copied */
 	size_t n_body;
+	bool is_tar;				/* the body is a tar archive */
 	bool fresh;					/* never on a reused connection: libcurl may
 								 * silently send a request twice there */
 	bool is_stream;				/* body is taken piecemeal, see below */

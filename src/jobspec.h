@@ -34,6 +34,26 @@ typedef struct CmWords
 	const char **words;
 } CmWords;
 
+/*
+ * A network that it joins.  Aliases are names under which others on it find the
+ * container; ip and ip6 are its addresses there, NULL: any.
+ */
+typedef struct CmNetwork
+{
+	const char *name; /* "bridge", "none" or a network's name */
+	CmWords aliases;
+	const char *ip;
+	const char *ip6;
+} CmNetwork;
+
+/* A named volume and where it is mounted. */
+typedef struct CmVolume
+{
+	const char *name;
+	const char *target;
+	bool read_only;
+} CmVolume;
+
 /* What becomes of an attempt whose host does not answer for longer than a grace. */
 typedef enum CmHostLoss
 {
@@ -60,13 +80,16 @@ typedef struct CmJobSpec
 	const CmPair *labels; /* the user's labels */
 	int n_labels;
 	const char *working_directory;
-	const char *run_as;	 /* "uid" or "uid:gid", decimal */
-	const char *network; /* "bridge", "none" or a network's name */
+	const char *run_as; /* "uid" or "uid:gid", decimal */
+	const CmNetwork *networks;
+	int n_networks; /* 0: none */
 
 	/* how much */
 	bool read_only;
 	const CmTmpfs *tmpfs;
 	int n_tmpfs;
+	const CmVolume *volumes;
+	int n_volumes;
 	int64_t memory_limit_mb;
 	int64_t nano_cpus; /* cpu_limit * 10^9 */
 	int64_t timeout_seconds;

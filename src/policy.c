@@ -11,35 +11,21 @@
  * ends in logs and terminals.
  */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "chars.h"
 #include "image_ref.h"
 #include "policy.h"
+#include "policy_internal.h"
 #include "retry.h"
 
-#define BAD_VALUE "22023"
-#define OVER_LIMIT "53400"
-#define NOT_ALLOWED "42501"
-
-#define NO_SETTING "No setting raises this bound."
 #define RESERVED_PREFIX "CONTAINER_MANAGER_"
-
-#define MAX_SHOWN_BYTES 64
-#define SHOWN_SIZE (MAX_SHOWN_BYTES + 4)
 
 /* Twice the most entries, so that the table of find_duplicate has gaps. */
 #define HASH_SLOTS (2 * CM_MAX_PAIRS)
 
-static bool refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format,
-				   ...) __attribute__((format(printf, 4, 5)));
-static bool add_hint(CmProblem *problem, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-/* Fills all but detail and hint; always false, so that callers can return it. */
-static bool
+bool
 refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format, ...)
 {
 	va_list args;
@@ -53,14 +39,14 @@ refuse(CmProblem *problem, const char *sqlstate, const char *column, const char 
 	return false;
 }
 
-static bool
+bool
 add_detail(CmProblem *problem, const char *detail)
 {
 	snprintf(problem->detail, sizeof(problem->detail), "%s", detail);
 	return false;
 }
 
-static bool
+bool
 add_hint(CmProblem *problem, const char *format, ...)
 {
 	va_list args;
@@ -71,8 +57,7 @@ add_hint(CmProblem *problem, const char *format, ...)
 	return false;
 }
 
-/* Copies the beginning of text without its control characters. */
-static const char *
+const char *
 show_text(const char *text, char shown[SHOWN_SIZE])
 {
 	size_t length = cm_chars_cut(text, MAX_SHOWN_BYTES);
@@ -109,8 +94,7 @@ cm_policy_is_env_name(const char *name)
 	return true;
 }
 
-/* A letter or digit, then those and the punctuation; at most max bytes. */
-static bool
+bool
 is_name_with(const char *name, const char *punctuation, size_t max)
 {
 	size_t length = strnlen(name, max + 1);
@@ -129,24 +113,6 @@ bool
 cm_policy_is_plain_name(const char *name)
 {
 	return is_name_with(name, "_.-", 63);
-}
-
-/*
- * What asks for somebody else's network namespace.  Case does not count here,
- * so as not to depend on how an engine compares; "container:x", "ns:/path"
- * and podman's modes with options all have a colon.
- */
-static bool
-is_foreign_network(const char *name)
-{
-	return cm_chars_is_word(name, "host") || cm_chars_is_word(name, "default") ||
-		   strpbrk(name, ":/") != NULL;
-}
-
-bool
-cm_policy_is_network_name(const char *name)
-{
-	return is_name_with(name, "_.-", CM_MAX_NAME_BYTES) && !is_foreign_network(name);
 }
 
 /* Takes a number of 0..2^31-1 in its shortest form; NULL: there is none. */
@@ -554,27 +520,6 @@ check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 }
 
 static bool
-check_network(const char *network, CmProblem *problem)
-{
-	char shown[SHOWN_SIZE];
-
-	if (network == NULL || cm_policy_is_network_name(network))
-		return true;
-	show_text(network, shown);
-	if (is_foreign_network(network))
-	{
-		refuse(problem, NOT_ALLOWED, "networks", "network \"%s\" is not allowed", shown);
-		add_detail(
-			problem,
-			"Namespaces of the host and of other containers can never be had, whoever asks.");
-	}
-	else
-		refuse(problem, BAD_VALUE, "networks", "network \"%s\" is not a valid name", shown);
-	return add_hint(problem,
-					"Use \"bridge\", \"none\" or the name of a network that the host has.");
-}
-
-static bool
 hint_at_limit(CmProblem *problem, const char *setting)
 {
 	return add_hint(problem, "Ask for less, or have an administrator raise %s.", setting);
@@ -649,7 +594,7 @@ check_timeout(int64_t seconds, const CmLimits *limits, CmProblem *problem)
  * of places below cannot be got round, and no marks of the engines' own
  * "path:option,option" form.
  */
-static const char *
+const char *
 find_target_fault(const char *target)
 {
 	const char *fault = find_path_fault(target);
@@ -666,7 +611,7 @@ find_target_fault(const char *target)
 	return NULL;
 }
 
-static bool
+bool
 is_kernel_place(const char *target)
 {
 	static const char *const places[] = {"/proc", "/sys", "/dev"};
@@ -820,7 +765,7 @@ check_sum(const CmJobSpec *spec, CmProblem *problem)
 	size_t n_bytes =
 		count_text(spec->namespace_name) + count_text(spec->name) + count_text(spec->image) +
 		count_text(spec->command) + count_text(spec->working_directory) + count_text(spec->run_as) +
-		count_text(spec->network) + count_text(spec->retry_on) + count_words(&spec->args) +
+		cm_policy_count_attachments(spec) + count_text(spec->retry_on) + count_words(&spec->args) +
 		count_words(&spec->entrypoint) + count_pairs(spec->environment, spec->n_environment) +
 		count_pairs(spec->labels, spec->n_labels);
 
@@ -845,9 +790,10 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_environment(spec->environment, spec->n_environment, problem) &&
 		   check_labels(spec->labels, spec->n_labels, problem) &&
 		   check_working_directory(spec->working_directory, problem) &&
-		   check_run_as(spec->run_as, limits, problem) && check_network(spec->network, problem) &&
+		   check_run_as(spec->run_as, limits, problem) && cm_policy_check_networks(spec, problem) &&
 		   check_memory(spec->memory_limit_mb, limits, problem) &&
 		   check_cpus(spec->nano_cpus, limits, problem) &&
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
-		   check_retries(spec, problem) && check_sum(spec, problem);
+		   cm_policy_check_volumes(spec, problem) && check_retries(spec, problem) &&
+		   check_sum(spec, problem);
 }

@@ -32,6 +32,11 @@ typedef struct CmLimits
 #define CM_MAX_WORDS 4096				   /* entries in args or entrypoint */
 #define CM_MAX_PAIRS 4096				   /* environment variables, labels */
 #define CM_MAX_TMPFS 32
+#define CM_MAX_NETWORKS 16
+#define CM_MAX_ALIASES 16 /* on one network */
+#define CM_MAX_ALIAS_BYTES 63
+#define CM_MAX_VOLUMES 16
+#define CM_MAX_VOLUME_NAME_BYTES 63
 #define CM_MAX_TEXT_BYTES                                                             \
 	(128 * 1024 - 1)							  /* command; all args; one variable: \
 												   * exec takes no longer word */
@@ -74,6 +79,12 @@ extern bool cm_policy_is_env_name(const char *name);
 
 /* [A-Za-z0-9][A-Za-z0-9_.-]{0,254}, but not "host" or "default" in any case. */
 extern bool cm_policy_is_network_name(const char *name);
+
+/*
+ * [A-Za-z0-9][A-Za-z0-9_-]{0,62}: no dot, which separates it from its namespace
+ * in the name that the engine knows it by.
+ */
+extern bool cm_policy_is_volume_name(const char *name);
 
 /* Names of hosts and namespaces: [A-Za-z0-9][A-Za-z0-9_.-]{0,62} */
 extern bool cm_policy_is_plain_name(const char *name);

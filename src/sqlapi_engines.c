@@ -28,6 +28,7 @@
 #include "diagnosis.h"
 #include "endpoint.h"
 #include "engine.h"
+#include "logstream.h"
 #include "sqlapi_util.h"
 #include "store.h"
 #include "transport.h"
@@ -39,6 +40,8 @@
 PG_FUNCTION_INFO_V1(cm_hosts_probe_engines);
 PG_FUNCTION_INFO_V1(cm_hosts_read_info);
 PG_FUNCTION_INFO_V1(cm_hosts_list_engine);
+PG_FUNCTION_INFO_V1(cm_hosts_list_networks);
+PG_FUNCTION_INFO_V1(cm_hosts_list_volumes);
 
 /* One engine that is asked, and why it did not answer. */
 typedef struct Probe
@@ -462,6 +465,129 @@ cm_hosts_list_engine(PG_FUNCTION_ARGS)
 		throw_diagnosis(probe);
 	for (int i = 0; i < list.n; i++)
 		put_shown((ReturnSetInfo *) fcinfo->resultinfo, &list.shown[i]);
+	MemoryContextDelete(probe->all->context);
+	return (Datum) 0;
+}
+
+/* --- networks and volumes --- */
+
+/* NULL where it is none. */
+static void
+set_epoch(Datum *values, bool *nulls, int column, const char *epoch)
+{
+	nulls[column] = !cm_engine_is_uuid(epoch);
+	if (!nulls[column])
+		values[column] = DirectFunctionCall1(uuid_in, CStringGetDatum(epoch));
+}
+
+typedef struct NetworkList
+{
+	CmNetworkFacts *facts;
+	int n;
+} NetworkList;
+
+static bool
+read_networks(CmHttpRequest *request, CmEngine *engine, void *answer, CmFault *fault)
+{
+	NetworkList *list = answer;
+
+	return cm_engine_read_networks(request, &list->facts, &list->n, fault);
+}
+
+static void
+put_network(ReturnSetInfo *result, const CmNetworkFacts *facts)
+{
+	Datum values[7];
+	bool nulls[7] = {0};
+
+	set_text(values, nulls, 0, cm_store_text_from_utf8(facts->name));
+	set_text(values, nulls, 1, cm_store_text_from_utf8(facts->driver));
+	set_text(values, nulls, 2, cm_store_text_from_utf8(facts->scope));
+	values[3] = BoolGetDatum(facts->is_internal);
+	set_text(values, nulls, 4, cm_store_text_from_utf8(facts->subnets));
+	set_epoch(values, nulls, 5, facts->epoch);
+	set_text(values, nulls, 6, cm_store_text_from_utf8(facts->id));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* (host) -> networks; see sql/43-networks.sql. */
+Datum
+cm_hosts_list_networks(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	Probe *probe;
+	bool is_done = false;
+	CmHttpRequest *request;
+	NetworkList list;
+
+	InitMaterializedSRF(fcinfo, 0);
+	probe = open_or_throw(row);
+	request = cm_engine_begin_list_networks(&probe->engine, cm_engine_note_done, &is_done);
+	if (!await_answer(probe, request, &is_done, read_networks, &list))
+		throw_diagnosis(probe);
+	for (int i = 0; i < list.n; i++)
+		put_network((ReturnSetInfo *) fcinfo->resultinfo, &list.facts[i]);
+	MemoryContextDelete(probe->all->context);
+	return (Datum) 0;
+}
+
+typedef struct VolumeList
+{
+	CmVolumeFacts *facts;
+	int n;
+} VolumeList;
+
+static bool
+read_volumes(CmHttpRequest *request, CmEngine *engine, void *answer, CmFault *fault)
+{
+	VolumeList *list = answer;
+
+	return cm_engine_read_volumes(request, &list->facts, &list->n, fault);
+}
+
+/* Engines' own times are in RFC 3339, or are left out. */
+static void
+set_time(Datum *values, bool *nulls, int column, const char *time)
+{
+	int64 at_us;
+
+	nulls[column] = !cm_logstream_parse_time(time, strlen(time), &at_us);
+	values[column] =
+		nulls[column] ? (Datum) 0 : TimestampTzGetDatum(read_unix_time(at_us / USECS_PER_SEC));
+}
+
+static void
+put_volume(ReturnSetInfo *result, const CmVolumeFacts *facts)
+{
+	Datum values[6];
+	bool nulls[6] = {0};
+
+	set_text(values, nulls, 0, cm_store_text_from_utf8(facts->namespace_name));
+	set_text(values, nulls, 1, cm_store_text_from_utf8(facts->name));
+	set_text(values, nulls, 2, cm_store_text_from_utf8(facts->owner));
+	set_time(values, nulls, 3, facts->created_at);
+	set_epoch(values, nulls, 4, facts->epoch);
+	set_text(values, nulls, 5, cm_store_text_from_utf8(facts->engine_name));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* (host) -> volumes that a database of ours has made; see sql/43-networks.sql. */
+Datum
+cm_hosts_list_volumes(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	Probe *probe;
+	bool is_done = false;
+	CmHttpRequest *request;
+	VolumeList list;
+
+	InitMaterializedSRF(fcinfo, 0);
+	probe = open_or_throw(row);
+	request = cm_engine_begin_list_volumes(&probe->engine, cm_engine_note_done, &is_done);
+	if (!await_answer(probe, request, &is_done, read_volumes, &list))
+		throw_diagnosis(probe);
+	for (int i = 0; i < list.n; i++)
+		put_volume((ReturnSetInfo *) fcinfo->resultinfo, &list.facts[i]);
 	MemoryContextDelete(probe->all->context);
 	return (Datum) 0;
 }

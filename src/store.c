@@ -70,6 +70,7 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "accepted_engines", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "host_requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "cas", AccessShareLock, InvalidOid},
 	{"cm_internal", "issued_certificates", AccessShareLock, InvalidOid},
 	{"cm_internal", "certificate_warnings", RowExclusiveLock, InvalidOid},
@@ -868,7 +869,8 @@ cm_store_poll(CmPoll *poll)
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.requests),"
 		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
-		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL))",
+		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL)),"
+		" EXISTS (SELECT FROM cm_internal.host_requests WHERE state = 'waiting')",
 		0,
 		{0},
 		NULL,
@@ -882,6 +884,7 @@ cm_store_poll(CmPoll *poll)
 	poll->has_due = cm_sql_bool(0, 3);
 	poll->has_expired = cm_sql_bool(0, 4);
 	poll->has_requests = cm_sql_bool(0, 5);
+	poll->has_asked = cm_sql_bool(0, 7);
 	next_at = cm_sql_datum(0, 6, &is_null);
 	poll->next_at = is_null ? DT_NOEND : DatumGetTimestampTz(next_at);
 }

@@ -161,6 +161,7 @@ typedef struct CmPoll
 	bool has_due;	  /* became due, not yet marked so */
 	bool has_expired;
 	bool has_requests;
+	bool has_asked;		 /* of hosts */
 	TimestampTz next_at; /* next run_at or expiry; DT_NOEND: none */
 } CmPoll;
 
@@ -259,6 +260,42 @@ extern CmAbandoned *cm_store_load_abandoned(int max, int *n);
  * there at all.
  */
 extern void cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts);
+
+/* --- what was asked of hosts (store_asked.c) --- */
+
+typedef enum CmAskedAction
+{
+	CM_ASKED_CREATE_NETWORK,
+	CM_ASKED_REMOVE_NETWORK,
+	CM_ASKED_CREATE_VOLUME,
+	CM_ASKED_REMOVE_VOLUME
+} CmAskedAction;
+
+/* A row that waits; texts are UTF-8, and NULL where they do not belong to it. */
+typedef struct CmAsked
+{
+	int64 id;
+	int host_id;
+	const char *host;
+	CmAskedAction action;
+	const char *name;
+	const char *namespace_name; /* of volumes */
+	const char *driver;			/* of networks, as are the next four */
+	const char *subnet;
+	const char *subnet6;
+	const char *parent;
+	bool is_internal;
+	const char *owner; /* of volumes */
+	int64 size_mb;	   /* likewise; 0: no limit */
+} CmAsked;
+
+/* Of each host the first ones, in order. */
+extern CmAsked *cm_store_load_asked(int max_per_host, int *n);
+/*
+ * Records an end; error NULL: it is done.  false: somebody has the row locked.
+ * Those that ended long ago are dropped.
+ */
+extern bool cm_store_save_asked(int64 id, const char *error, const char *hint);
 
 /* --- recording --- */
 

@@ -267,28 +267,157 @@ get_tmpfs(RowReader *reader, int *n)
 	return mounts;
 }
 
-static const char *
-get_network(RowReader *reader)
+/* Only members that are known; the hint names them. */
+static bool
+check_members(RowReader *reader, const char *column, const CmJson *item, const char *const *names,
+			  const char *hint)
 {
-	const CmJson *json = get_json(reader, "networks");
+	for (int i = 0; i < item->count; i++)
+	{
+		const char *const *name = names;
 
+		while (*name != NULL && strcmp(*name, item->items[i]->name) != 0)
+			name++;
+		if (*name != NULL)
+			continue;
+		object(reader, "22023", column,
+			   psprintf("%s has an unknown key \"%s\"", column, show_key(item->items[i]->name)),
+			   NULL, hint);
+		return false;
+	}
+	return true;
+}
+
+/* NULL where it is not there, or null. */
+static const char *
+get_member_text(RowReader *reader, const char *column, const CmJson *item, const char *name)
+{
+	const CmJson *member = cm_json_get(item, name);
+
+	if (member == NULL || member->kind == CM_JSON_NULL)
+		return NULL;
+	if (member->kind != CM_JSON_STRING)
+		object(reader, "22023", column, psprintf("%s in %s is not a text", name, column), NULL,
+			   "Write it as a string.");
+	return cm_json_string(member, NULL);
+}
+
+static void
+get_aliases(RowReader *reader, const CmJson *item, CmWords *aliases)
+{
+	const CmJson *member = cm_json_get(item, "aliases");
+
+	if (member == NULL || member->kind == CM_JSON_NULL)
+		return;
+	if (member->kind != CM_JSON_ARRAY)
+	{
+		object(reader, "22023", "networks", "aliases in networks is not a JSON array", NULL,
+			   "Write it as [\"api\"].");
+		return;
+	}
+	aliases->is_set = true;
+	aliases->count = member->count;
+	aliases->words = palloc(sizeof(char *) * Max(member->count, 1));
+	for (int i = 0; i < member->count; i++)
+	{
+		aliases->words[i] = cm_json_string(member->items[i], "");
+		if (member->items[i]->kind != CM_JSON_STRING)
+			object(reader, "22023", "networks", "aliases in networks has what is not a text", NULL,
+				   "Write it as [\"api\"].");
+	}
+}
+
+static void
+get_network(RowReader *reader, const CmJson *item, CmNetwork *network)
+{
+	static const char *const names[] = {"network_name", "aliases", "ip", "ip6", NULL};
+
+	if (item->kind == CM_JSON_STRING)
+	{
+		network->name = item->text;
+		return;
+	}
+	if (item->kind != CM_JSON_OBJECT)
+	{
+		object(reader, "22023", "networks", "networks has what is neither a text nor an object",
+			   NULL, "Write it as [\"bridge\"] or [{\"network_name\": \"backend\"}].");
+		return;
+	}
+	if (!check_members(reader, "networks", item, names,
+					   "The keys are network_name, aliases, ip and ip6."))
+		return;
+	network->name = get_member_text(reader, "networks", item, "network_name");
+	network->ip = get_member_text(reader, "networks", item, "ip");
+	network->ip6 = get_member_text(reader, "networks", item, "ip6");
+	get_aliases(reader, item, &network->aliases);
+}
+
+/* Unsaid: the engine's bridge. */
+static const CmNetwork *
+get_networks(RowReader *reader, int *n)
+{
+	static const CmNetwork bridge = {.name = "bridge"};
+	const CmJson *json = get_json(reader, "networks");
+	CmNetwork *networks;
+
+	*n = 1;
 	if (json == NULL)
-		return "bridge";
+		return &bridge;
 	if (json->kind != CM_JSON_ARRAY)
+	{
 		object(reader, "22023", "networks", "networks is not a JSON array", NULL,
 			   "Write it as [\"bridge\"].");
-	else if (json->count == 0)
-		return "none";
-	else if (json->count > 1)
-		object(reader, "0A000", "networks",
-			   "more than one network is not available in this version", NULL, NULL);
-	else if (json->items[0]->kind != CM_JSON_STRING)
-		object(reader, "0A000", "networks",
-			   "networks with options are not available in this version", NULL,
-			   "Write the network's name as a string, such as [\"bridge\"].");
-	else
-		return json->items[0]->text;
-	return "bridge";
+		return &bridge;
+	}
+	*n = json->count;
+	networks = palloc0(sizeof(CmNetwork) * Max(json->count, 1));
+	for (int i = 0; i < json->count; i++)
+		get_network(reader, json->items[i], &networks[i]);
+	return networks;
+}
+
+static void
+get_volume(RowReader *reader, const CmJson *item, CmVolume *volume)
+{
+	static const char *const names[] = {"name", "target", "read_only", NULL};
+	const CmJson *read_only = cm_json_get(item, "read_only");
+
+	if (item->kind != CM_JSON_OBJECT)
+	{
+		object(reader, "22023", "volumes", "volumes has what is not an object", NULL,
+			   "Write it as [{\"name\": \"data\", \"target\": \"/data\"}].");
+		return;
+	}
+	if (!check_members(reader, "volumes", item, names, "The keys are name, target and read_only."))
+		return;
+	volume->name = get_member_text(reader, "volumes", item, "name");
+	volume->target = get_member_text(reader, "volumes", item, "target");
+	volume->read_only = cm_json_bool(read_only, false);
+	if (read_only != NULL && read_only->kind != CM_JSON_BOOL && read_only->kind != CM_JSON_NULL)
+		object(reader, "22023", "volumes", "read_only in volumes is not a boolean", NULL,
+			   "Write true or false.");
+}
+
+static const CmVolume *
+get_volumes(RowReader *reader, int *n)
+{
+	const CmJson *json = get_json(reader, "volumes");
+	CmVolume *volumes;
+
+	*n = 0;
+	if (json == NULL)
+		return NULL;
+	if (json->kind != CM_JSON_ARRAY)
+	{
+		object(reader, "22023", "volumes", "volumes is not a JSON array", NULL,
+			   "Write it as [{\"name\": \"data\", \"target\": \"/data\"}].");
+		return NULL;
+	}
+	*n = json->count;
+	volumes = palloc0(sizeof(CmVolume) * Max(json->count, 1));
+	for (int i = 0; i < json->count; i++)
+		get_volume(reader, json->items[i], &volumes[i]);
+	return volumes;
 }
 
 static int64
@@ -314,26 +443,12 @@ get_nano_cpus(RowReader *reader)
 static void
 refuse_unavailable(RowReader *reader)
 {
-	static const char *const columns[] = {"template",
-										  "secret_environment",
-										  "environment_template",
-										  "depends_on",
-										  "unique_key",
-										  "docker_options",
-										  "parameters",
-										  "volumes",
-										  "ulimits",
-										  "shm_size",
-										  "pids_limit",
-										  "stop_signal",
-										  "stop_grace",
-										  "log_limit",
-										  "success_exit_codes",
-										  "keep_container",
-										  "depends_on_any_end",
-										  "on_conflict",
-										  "concurrency_key",
-										  "concurrency_limit"};
+	static const char *const columns[] = {
+		"template",	   "secret_environment", "environment_template", "depends_on",
+		"unique_key",  "docker_options",	 "parameters",			 "ulimits",
+		"shm_size",	   "pids_limit",		 "stop_signal",			 "stop_grace",
+		"log_limit",   "success_exit_codes", "keep_container",		 "depends_on_any_end",
+		"on_conflict", "concurrency_key",	 "concurrency_limit"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
@@ -398,9 +513,10 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->labels = get_pairs(&reader, "labels", &spec->n_labels);
 	spec->working_directory = get_text(&reader, "working_directory");
 	spec->run_as = get_text(&reader, "run_as");
-	spec->network = get_network(&reader);
+	spec->networks = get_networks(&reader, &spec->n_networks);
 	spec->read_only = DatumGetBool(get_column(&reader, "read_only", &is_null));
 	spec->tmpfs = get_tmpfs(&reader, &spec->n_tmpfs);
+	spec->volumes = get_volumes(&reader, &spec->n_volumes);
 	spec->memory_limit_mb = get_int(&reader, "memory_limit", 0);
 	spec->nano_cpus = get_nano_cpus(&reader);
 	spec->timeout_seconds = get_int(&reader, "timeout_seconds", 0);

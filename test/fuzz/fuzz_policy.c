@@ -22,6 +22,9 @@ typedef struct Arrays
 	CmPair environment[MAX_LINES];
 	CmPair labels[MAX_LINES];
 	CmTmpfs tmpfs[MAX_LINES];
+	CmNetwork networks[MAX_LINES + 1];
+	const char *aliases[MAX_LINES];
+	CmVolume volumes[MAX_LINES];
 	const char *args[MAX_LINES];
 	const char *entrypoint[MAX_LINES];
 } Arrays;
@@ -85,7 +88,25 @@ take_line(CmJobSpec *spec, Arrays *arrays, char column, char *value)
 			spec->run_as = value;
 			break;
 		case 'k':
-			spec->network = value;
+			arrays->networks[spec->n_networks++].name = value;
+			break;
+		case 'K':
+			if (spec->n_networks > 0)
+				add_word(&arrays->networks[0].aliases, arrays->aliases, value);
+			break;
+		case 'i':
+			if (spec->n_networks > 0)
+				arrays->networks[spec->n_networks - 1].ip = value;
+			break;
+		case 'v':
+			arrays->volumes[spec->n_volumes].name = value;
+			arrays->volumes[spec->n_volumes].target = strchr(value, '=');
+			if (arrays->volumes[spec->n_volumes].target != NULL)
+			{
+				*strchr(value, '=') = '\0';
+				arrays->volumes[spec->n_volumes].target++;
+			}
+			spec->n_volumes++;
 			break;
 		case 't':
 			arrays->tmpfs[spec->n_tmpfs].size_mb = strtoll(value, &value, 10);
@@ -118,12 +139,13 @@ make_spec(char *text, CmJobSpec *spec, Arrays *arrays)
 						.namespace_name = "default",
 						.image = "busybox:1.36",
 						.run_as = "65534:65534",
-						.network = "bridge",
 						.memory_limit_mb = 512,
 						.nano_cpus = INT64_C(1000000000),
 						.timeout_seconds = 60,
 						.environment = arrays->environment,
 						.labels = arrays->labels,
+						.networks = arrays->networks,
+						.volumes = arrays->volumes,
 						.tmpfs = arrays->tmpfs};
 	for (int i = 0; i < MAX_LINES && text != NULL && *text != '\0'; i++)
 	{
@@ -176,9 +198,42 @@ require_identity(const CmJobSpec *spec)
 	REQUIRE(uid >= limits.min_uid && uid <= INT32_MAX && has_only(spec->run_as, DIGITS ":"));
 	REQUIRE(*end == '\0' || (*end == ':' && strtoll(end + 1, NULL, 10) > 0 &&
 							 strtoll(end + 1, NULL, 10) <= INT32_MAX));
-	REQUIRE(spec->network[0] != '\0' && strcasecmp(spec->network, "host") != 0 &&
-			strcasecmp(spec->network, "default") != 0 &&
-			has_only(spec->network, LETTERS DIGITS "_.-"));
+}
+
+static void
+require_networks(const CmJobSpec *spec)
+{
+	REQUIRE(spec->n_networks <= CM_MAX_NETWORKS);
+	for (int i = 0; i < spec->n_networks; i++)
+	{
+		const CmNetwork *network = &spec->networks[i];
+
+		REQUIRE(network->name[0] != '\0' && strcasecmp(network->name, "host") != 0 &&
+				strcasecmp(network->name, "default") != 0 &&
+				has_only(network->name, LETTERS DIGITS "_.-"));
+		REQUIRE(network->ip == NULL || has_only(network->ip, DIGITS "."));
+		for (int j = 0; j < network->aliases.count; j++)
+			REQUIRE(has_only(network->aliases.words[j], LETTERS DIGITS "-"));
+		for (int j = 0; j < i; j++)
+			REQUIRE(strcmp(spec->networks[j].name, network->name) != 0);
+	}
+}
+
+static void
+require_volumes(const CmJobSpec *spec)
+{
+	REQUIRE(spec->n_volumes <= CM_MAX_VOLUMES);
+	for (int i = 0; i < spec->n_volumes; i++)
+	{
+		const char *target = spec->volumes[i].target;
+
+		REQUIRE(spec->volumes[i].name[0] != '\0');
+		REQUIRE(has_only(spec->volumes[i].name, LETTERS DIGITS "_-"));
+		REQUIRE(is_path(target) && strcmp(target, "/") != 0 && strcmp(target, "/tmp") != 0);
+		REQUIRE(strcmp(target, "/proc") != 0 && strncmp(target, "/proc/", 6) != 0);
+		REQUIRE(strcmp(target, "/sys") != 0 && strncmp(target, "/sys/", 5) != 0);
+		REQUIRE(strcmp(target, "/dev") != 0 && strncmp(target, "/dev/", 5) != 0);
+	}
 }
 
 static void
@@ -227,6 +282,8 @@ require_limits(const CmJobSpec *spec)
 	require_pairs(spec->labels, spec->n_labels, LETTERS DIGITS "_./-", &n_labels);
 	REQUIRE(n_environment + n_labels <= CM_MAX_SPEC_BYTES && n_labels <= CM_MAX_LABELS_BYTES);
 	require_identity(spec);
+	require_networks(spec);
+	require_volumes(spec);
 	require_amounts(spec);
 	require_tmpfs(spec);
 }

@@ -23,6 +23,8 @@
 
 static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001};
 
+static const CmNetwork bridge = {.name = "bridge"};
+
 /* The least that is whole. */
 static CmJobSpec
 make_spec(void)
@@ -34,7 +36,8 @@ make_spec(void)
 	spec.namespace_name = "default";
 	spec.image = "busybox:1.36";
 	spec.run_as = "65534:65534";
-	spec.network = "bridge";
+	spec.networks = &bridge;
+	spec.n_networks = 1;
 	spec.memory_limit_mb = 512;
 	spec.nano_cpus = INT64_C(1000000000);
 	spec.timeout_seconds = 3600;
@@ -185,7 +188,7 @@ static const TextRow run_as_rows[] = {
 #define NETWORKS "Use \"bridge\", \"none\" or the name of a network that the host has."
 
 static const TextRow network_rows[] = {
-	{NULL, NULL, NULL, NULL},
+	{NULL, BAD, "name of a network is missing", ""},
 	{"bridge", NULL, NULL, NULL},
 	{"none", NULL, NULL, NULL},
 	{"team_net-1.x", NULL, NULL, NULL},
@@ -224,7 +227,6 @@ static const struct
 	{"working_directory", offsetof(CmJobSpec, working_directory), directory_rows,
 	 lengthof(directory_rows)},
 	{"run_as", offsetof(CmJobSpec, run_as), run_as_rows, lengthof(run_as_rows)},
-	{"networks", offsetof(CmJobSpec, network), network_rows, lengthof(network_rows)},
 };
 
 static void
@@ -244,6 +246,310 @@ test_texts(void)
 			check(&spec, name, row->sqlstate, text_columns[i].column, row->message, row->hint);
 		}
 	}
+}
+
+#define ALIAS_HINT \
+	"An alias has 1 to 63 letters, digits and \"-\", and neither begins nor ends with \"-\"."
+#define OWN_NETWORK "Use a network of your own: cm_create_network(host, name) makes one."
+#define PLAIN_4 "Write a plain address, such as \"10.5.0.7\"."
+#define PLAIN_6 "Write a plain address, such as \"fd00:5::7\"."
+#define ALIASES(...)                                                                   \
+	{                                                                                  \
+		true, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), (const char *[]) \
+		{                                                                              \
+			__VA_ARGS__                                                                \
+		}                                                                              \
+	}
+
+static const struct
+{
+	const char *name;
+	CmNetwork networks[3];
+	int n;
+	const char *sqlstate;
+	const char *message;
+	const char *hint;
+} attached_rows[] = {
+	{"none at all", {{0}}, 0, NULL, NULL, NULL},
+	{"two", {{.name = "a"}, {.name = "b"}}, 2, NULL, NULL, NULL},
+	{"bridge and another", {{.name = "bridge"}, {.name = "b"}}, 2, NULL, NULL, NULL},
+	{"aliases", {{.name = "a", .aliases = ALIASES("api", "Db-1", LONG_63)}}, 1, NULL, NULL, NULL},
+	{"addresses", {{.name = "a", .ip = "10.5.0.7", .ip6 = "fd00:5::7"}}, 1, NULL, NULL, NULL},
+	{"given twice",
+	 {{.name = "a"}, {.name = "b"}, {.name = "a"}},
+	 3,
+	 BAD,
+	 "network \"a\" is given twice",
+	 ""},
+	{"none first",
+	 {{.name = "none"}, {.name = "b"}},
+	 2,
+	 BAD,
+	 "network \"none\" is given with others",
+	 "Write [] to have none, or leave \"none\" out."},
+	{"none last",
+	 {{.name = "b"}, {.name = "none"}},
+	 2,
+	 BAD,
+	 "network \"none\" is given with others",
+	 "Write [] to have none, or leave \"none\" out."},
+	{"host second",
+	 {{.name = "b"}, {.name = "Host"}},
+	 2,
+	 DENIED,
+	 "network \"Host\" is not allowed",
+	 NETWORKS},
+	{"alias on bridge",
+	 {{.name = "bridge", .aliases = ALIASES("x")}},
+	 1,
+	 BAD,
+	 "network \"bridge\" takes no aliases",
+	 OWN_NETWORK},
+	{"address on bridge",
+	 {{.name = "bridge", .ip = "10.5.0.7"}},
+	 1,
+	 BAD,
+	 "network \"bridge\" takes no addresses of one's own",
+	 OWN_NETWORK},
+	{"alias on none",
+	 {{.name = "none", .aliases = ALIASES("x")}},
+	 1,
+	 BAD,
+	 "network \"none\" takes no aliases",
+	 OWN_NETWORK},
+	{"alias twice",
+	 {{.name = "a", .aliases = ALIASES("x", "x")}},
+	 1,
+	 BAD,
+	 "alias \"x\" on network \"a\" is given twice",
+	 ""},
+	{"alias empty",
+	 {{.name = "a", .aliases = ALIASES("")}},
+	 1,
+	 BAD,
+	 "alias \"\" on network \"a\" is not valid",
+	 ALIAS_HINT},
+	{"alias missing",
+	 {{.name = "a", .aliases = ALIASES(NULL)}},
+	 1,
+	 BAD,
+	 "alias \"\" on network \"a\" is not valid",
+	 ALIAS_HINT},
+	{"alias with a dot",
+	 {{.name = "a", .aliases = ALIASES("x.y")}},
+	 1,
+	 BAD,
+	 "alias \"x.y\" on network \"a\" is not valid",
+	 ALIAS_HINT},
+	{"alias ends with -",
+	 {{.name = "a", .aliases = ALIASES("x-")}},
+	 1,
+	 BAD,
+	 "alias \"x-\" on network \"a\" is not valid",
+	 ALIAS_HINT},
+	{"alias too long",
+	 {{.name = "a", .aliases = ALIASES(LONG_64)}},
+	 1,
+	 BAD,
+	 "alias \"" LONG_64 "\" on network \"a\" is not valid",
+	 ALIAS_HINT},
+	{"no IPv4",
+	 {{.name = "a", .ip = "10.5.0"}},
+	 1,
+	 BAD,
+	 "ip \"10.5.0\" on network \"a\" is not an IPv4 address",
+	 PLAIN_4},
+	{"IPv6 as IPv4",
+	 {{.name = "a", .ip = "fd00::1"}},
+	 1,
+	 BAD,
+	 "ip \"fd00::1\" on network \"a\" is not an IPv4 address",
+	 PLAIN_4},
+	{"no IPv6",
+	 {{.name = "a", .ip6 = "10.5.0.7"}},
+	 1,
+	 BAD,
+	 "ip6 \"10.5.0.7\" on network \"a\" is not an IPv6 address",
+	 PLAIN_6},
+};
+
+static void
+test_networks(void)
+{
+	CmNetwork many[CM_MAX_NETWORKS + 1];
+	char names[CM_MAX_NETWORKS + 1][8];
+	const char *aliases[CM_MAX_ALIASES + 1];
+	CmJobSpec spec = make_spec();
+	CmNetwork one = {.name = "a"};
+
+	for (size_t i = 0; i < lengthof(network_rows); i++)
+	{
+		one.name = network_rows[i].value;
+		spec.networks = &one;
+		check(&spec, one.name != NULL ? one.name : "no name", network_rows[i].sqlstate, "networks",
+			  network_rows[i].message, network_rows[i].hint);
+	}
+	for (size_t i = 0; i < lengthof(attached_rows); i++)
+	{
+		spec.networks = attached_rows[i].networks;
+		spec.n_networks = attached_rows[i].n;
+		check(&spec, attached_rows[i].name, attached_rows[i].sqlstate, "networks",
+			  attached_rows[i].message, attached_rows[i].hint);
+	}
+	for (int i = 0; i <= CM_MAX_NETWORKS; i++)
+	{
+		snprintf(names[i], sizeof(names[i]), "n%d", i);
+		many[i] = (CmNetwork){.name = names[i]};
+	}
+	spec.networks = many;
+	spec.n_networks = CM_MAX_NETWORKS;
+	check(&spec, "as many networks as may be", NULL, NULL, NULL, NULL);
+	spec.n_networks++;
+	check(&spec, "one network more", OVER, "networks", "more than 16 networks are given",
+		  NO_SETTING);
+	for (int i = 0; i <= CM_MAX_ALIASES; i++)
+		aliases[i] = names[i];
+	many[0].aliases = (CmWords){true, CM_MAX_ALIASES, aliases};
+	spec.n_networks = 1;
+	check(&spec, "as many aliases as may be", NULL, NULL, NULL, NULL);
+	many[0].aliases.count++;
+	check(&spec, "one alias more", OVER, "networks", "network \"n0\" has more than 16 aliases",
+		  NO_SETTING);
+}
+
+#define VOLUME_HINT \
+	"A name has 1 to 63 letters, digits, \"_\" and \"-\", and begins with a letter or digit."
+#define SIDE_BY_SIDE "Mount them side by side."
+
+static const struct
+{
+	const char *name;
+	CmVolume volumes[2];
+	const char *sqlstate;
+	const char *message;
+	const char *hint;
+} volume_rows[] = {
+	{"volume", {{"data", "/data", false}}, NULL, NULL, NULL},
+	{"volume read-only", {{"data", "/data", true}}, NULL, NULL, NULL},
+	{"longest name", {{LONG_63, "/data", false}}, NULL, NULL, NULL},
+	{"two volumes", {{"a", "/data/a", false}, {"b", "/data/b", false}}, NULL, NULL, NULL},
+	{"like but not within", {{"a", "/data", false}, {"b", "/database", false}}, NULL, NULL, NULL},
+	{"within a tmpfs", {{"a", "/run/x/data", false}}, NULL, NULL, NULL},
+	{"within /tmp", {{"a", "/tmp/data", false}}, NULL, NULL, NULL},
+	{"no name", {{NULL, "/data", false}}, BAD, "name of a volume is missing", ""},
+	{"empty name", {{"", "/data", false}}, BAD, "volume \"\" is not a valid name", VOLUME_HINT},
+	{"name too long",
+	 {{LONG_64, "/data", false}},
+	 BAD,
+	 "volume \"" LONG_64 "\" is not a valid name",
+	 VOLUME_HINT},
+	{"path for a name",
+	 {{"/etc", "/data", false}},
+	 BAD,
+	 "volume \"/etc\" is not a valid name",
+	 VOLUME_HINT},
+	{"parent for a name",
+	 {{"../x", "/data", false}},
+	 BAD,
+	 "volume \"../x\" is not a valid name",
+	 VOLUME_HINT},
+	{"dot in a name",
+	 {{"a.b", "/data", false}},
+	 BAD,
+	 "volume \"a.b\" is not a valid name",
+	 VOLUME_HINT},
+	{"option in a name",
+	 {{"a:ro", "/data", false}},
+	 BAD,
+	 "volume \"a:ro\" is not a valid name",
+	 VOLUME_HINT},
+	{"no path", {{"data", NULL, false}}, BAD, "path of a volume is missing", ""},
+	{"path not absolute",
+	 {{"data", "data", false}},
+	 BAD,
+	 "path \"data\" of a volume is not absolute",
+	 ""},
+	{"root", {{"data", "/", false}}, BAD, "path \"/\" of a volume is the root directory", ""},
+	{"parent",
+	 {{"data", "/a/../b", false}},
+	 BAD,
+	 "path \"/a/../b\" of a volume contains \"..\"",
+	 ""},
+	{"proc", {{"data", "/proc", false}}, DENIED, "path \"/proc\" of a volume is not allowed", ""},
+	{"in sys",
+	 {{"data", "/sys/fs", false}},
+	 DENIED,
+	 "path \"/sys/fs\" of a volume is not allowed",
+	 ""},
+	{"in dev",
+	 {{"data", "/dev/shm", false}},
+	 DENIED,
+	 "path \"/dev/shm\" of a volume is not allowed",
+	 ""},
+	{"over /tmp",
+	 {{"data", "/tmp", false}},
+	 BAD,
+	 "path \"/tmp\" of a volume is in the way of \"/tmp\"",
+	 SIDE_BY_SIDE},
+	{"over a tmpfs",
+	 {{"data", "/run/x", false}},
+	 BAD,
+	 "path \"/run/x\" of a volume is in the way of \"/run/x\"",
+	 SIDE_BY_SIDE},
+	{"around a tmpfs",
+	 {{"data", "/run", false}},
+	 BAD,
+	 "path \"/run\" of a volume is in the way of \"/run/x\"",
+	 SIDE_BY_SIDE},
+	{"one place",
+	 {{"a", "/data", false}, {"b", "/data", false}},
+	 BAD,
+	 "path \"/data\" of a volume is in the way of \"/data\"",
+	 SIDE_BY_SIDE},
+	{"one within the other",
+	 {{"a", "/data", false}, {"b", "/data/b", false}},
+	 BAD,
+	 "path \"/data/b\" of a volume is in the way of \"/data\"",
+	 SIDE_BY_SIDE},
+	{"one around the other",
+	 {{"a", "/data/a", false}, {"b", "/data", false}},
+	 BAD,
+	 "path \"/data\" of a volume is in the way of \"/data/a\"",
+	 SIDE_BY_SIDE},
+	{"one volume twice",
+	 {{"a", "/a", false}, {"a", "/b", false}},
+	 BAD,
+	 "volume \"a\" is given twice",
+	 ""},
+};
+
+static void
+test_volumes(void)
+{
+	static const CmTmpfs tmpfs = {"/run/x", 16};
+	CmVolume many[CM_MAX_VOLUMES + 1];
+	char texts[CM_MAX_VOLUMES + 1][8];
+	CmJobSpec spec = make_spec();
+
+	spec.tmpfs = &tmpfs;
+	spec.n_tmpfs = 1;
+	for (size_t i = 0; i < lengthof(volume_rows); i++)
+	{
+		spec.volumes = volume_rows[i].volumes;
+		spec.n_volumes = volume_rows[i].volumes[1].name != NULL ? 2 : 1;
+		check(&spec, volume_rows[i].name, volume_rows[i].sqlstate, "volumes",
+			  volume_rows[i].message, volume_rows[i].hint);
+	}
+	for (int i = 0; i <= CM_MAX_VOLUMES; i++)
+	{
+		snprintf(texts[i], sizeof(texts[i]), "/v%d", i);
+		many[i] = (CmVolume){texts[i] + 1, texts[i], false};
+	}
+	spec.volumes = many;
+	spec.n_volumes = CM_MAX_VOLUMES;
+	check(&spec, "as many volumes as may be", NULL, NULL, NULL, NULL);
+	spec.n_volumes++;
+	check(&spec, "one volume more", OVER, "volumes", "more than 16 volumes are given", NO_SETTING);
 }
 
 #define ASK_LESS(setting) \
@@ -873,7 +1179,7 @@ test_root_allowed(void)
 	ok(cm_policy_check(&spec, &open, &problem), "the lowest allowed");
 
 	open.min_uid = 0;
-	spec.network = "host";
+	spec.networks = &(const CmNetwork){.name = "host"};
 	ok(!cm_policy_check(&spec, &open, &problem), "the host's network is nobody's");
 	is_str(problem.detail,
 		   "Namespaces of the host and of other containers can never be had, whoever asks.",
@@ -1012,6 +1318,8 @@ main(void)
 
 	check(&spec, "least definition", NULL, NULL, NULL, NULL);
 	test_texts();
+	test_networks();
+	test_volumes();
 	test_numbers();
 	test_retries();
 	test_pairs();
