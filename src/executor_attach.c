@@ -84,6 +84,15 @@ cm_attach_tell_network(const CmTask *task, const CmFault *fault)
 					task->host->name, fault->message);
 }
 
+/* Names of hosts and networks need no quoting. */
+static const char *
+tell_how_to_make(const CmTask *task, const CmNetwork *network)
+{
+	return psprintf("Create the network by SELECT cm_create_network('%s', '%s'), or choose one that"
+					" cm_list_networks('%s') shows.",
+					task->host->name, network->name, task->host->name);
+}
+
 static void
 refuse_network(CmTask *task, const CmNetwork *network, const CmFault *fault)
 {
@@ -91,7 +100,7 @@ refuse_network(CmTask *task, const CmNetwork *network, const CmFault *fault)
 		cm_task_refuse(
 			task, CM_REASON_NETWORK,
 			psprintf("network \"%s\" not found on host \"%s\"", network->name, task->host->name),
-			fault->message, "Create the network on that host, or choose another one.");
+			fault->message, tell_how_to_make(task, network));
 	else
 		cm_task_refuse(task, CM_REASON_NETWORK,
 					   psprintf("host \"%s\" could not attach the container to network \"%s\": %s",

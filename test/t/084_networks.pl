@@ -61,7 +61,7 @@ is(value("CALL cm_await_host_request($first_request)"), 'done|', 'who waits for 
 
 my $client = submit('until wget -qO- http://api:8080/index.html; do sleep 0.2; done; wget -qO- http://10.5.0.7:8080/index.html', '["app"]');
 is($node->job_wait($client), 'completed', 'another job reaches it');
-is(value("SELECT cm_job_output($client)"), "served\nserved", 'by its alias and by its address');
+is(value("SELECT rtrim(cm_job_output($client), chr(10))"), "served\nserved", 'by its alias and by its address');
 
 is(value("SELECT name, driver, internal, subnets, belongs_to FROM cm_list_networks('local') WHERE name IN ('app', 'back', 'bridge') ORDER BY name")
 	  =~ s/^(bridge\|bridge\|f)\|[^|]*\|/$1||/mr,
@@ -82,7 +82,7 @@ sub fails
 }
 
 my $missing = fails('network missing', '["app", "nowhere"]', 'network', qr/^network "nowhere" not found on host "local"$/);
-like(value("SELECT explanation FROM cm_job_explain($missing) WHERE item = 'advice'"), qr/cm_list_networks\('local'\).*cm_create_network\('local', name\)/, 'network missing: advice');
+like(value("SELECT explanation FROM cm_job_explain($missing) WHERE item = 'advice'"), qr/cm_create_network\('local', 'nowhere'\).*cm_list_networks\('local'\)/, 'network missing: advice');
 my $host_id = $engine->docker(qw(network inspect --format {{.Id}} host));
 fails('id of the network "host"', qq(["$host_id"]), 'network', qr/^network "$host_id" not found on host "local"$/);
 fails('its beginning', sprintf('["%s"]', substr($host_id, 0, 12)), 'network', qr/not found on host "local"$/);
@@ -151,7 +151,7 @@ kill 'KILL', $node->executor_pid;
 $proxy->tell('pass');
 ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE id = $joining", 'completed'), 'killed: the job completes')
   or diag(value("SELECT status, failure_reason, error, detail FROM cm_jobs WHERE id = $joining"));
-is(value("SELECT cm_job_output($joining)"), '3', 'killed: on all of its networks');
+is(value("SELECT rtrim(cm_job_output($joining), chr(10))"), '3', 'killed: on all of its networks');
 is(value("SELECT attempt FROM cm_jobs WHERE id = $joining"), 1, 'killed: in its first attempt');
 my $container = value("SELECT container_id FROM cm_jobs WHERE id = $joining");
 is(scalar(grep { $_ eq $container } $engine->starts), 1, 'killed: started once');

@@ -38,7 +38,7 @@ sub run
 {
 	my $id = submit(@_);
 	$node->job_wait($id);
-	return value("SELECT status, coalesce(failure_reason, '-'), cm_job_output($id) FROM cm_jobs WHERE id = $id");
+	return value("SELECT status, coalesce(failure_reason, '-'), rtrim(cm_job_output($id), chr(10)) FROM cm_jobs WHERE id = $id");
 }
 
 sub outcome
@@ -128,7 +128,7 @@ kill 'KILL', $node->executor_pid;
 $proxy->tell('pass');
 ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE id = $job", 'completed'), 'killed: the job completes')
   or diag(value("SELECT status, failure_reason, error, detail FROM cm_jobs WHERE id = $job"));
-is(value("SELECT attempt, cm_job_output($job) FROM cm_jobs WHERE id = $job"), '1|2001:2002 755', 'killed: it owns its volume');
+is(value("SELECT attempt, rtrim(cm_job_output($job), chr(10)) FROM cm_jobs WHERE id = $job"), '1|2001:2002 755', 'killed: it owns its volume');
 my $container = value("SELECT container_id FROM cm_jobs WHERE id = $job");
 is(scalar(grep { $_ eq $container } $engine->starts), 1, 'killed: started once');
 ok(wait_until(sub { !$engine->containers }), 'no container is left, nor any helper');
