@@ -148,7 +148,7 @@ my $joining = submit("$addresses | wc -l", '["one", {"network_name": "two", "ali
 ok(wait_until(sub { my @c = $engine->containers; @c == 1 && $c[0]{State} eq 'created' }), 'killed: the container is made');
 is(value("SELECT container_id IS NULL FROM cm_internal.queue WHERE job_id = $joining"), 't', 'killed: its id is not recorded');
 kill 'KILL', $node->executor_pid;
-$proxy->tell('pass');
+$proxy->tell('lose 0 -');
 ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE id = $joining", 'completed'), 'killed: the job completes')
   or diag(value("SELECT status, failure_reason, error, detail FROM cm_jobs WHERE id = $joining"));
 is(value("SELECT rtrim(cm_job_output($joining), chr(10))"), '3', 'killed: on all of its networks');
@@ -161,7 +161,7 @@ ok(wait_until(sub { !$engine->containers }), 'no container is left');
 $proxy->tell('lose 1000000 /networks/');
 my $request = value("SELECT cm_create_network('local', 'four')");
 kill 'KILL', $node->executor_pid;
-$proxy->tell('pass');
+$proxy->tell('lose 0 -');
 ok($node->wait_for_sql("SELECT state FROM cm_host_requests WHERE id = $request", 'done'), 'killed: the request is carried out');
 is(value("SELECT count(*) FROM cm_list_networks('local') WHERE name = 'four'"), 1, 'killed: once');
 

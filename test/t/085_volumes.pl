@@ -125,7 +125,7 @@ my $job = submit($owner, '[{"name": "late", "target": "/data"}]', q{run_as => '2
 ok(wait_until(sub { my @c = $engine->containers; @c && $c[0]{State} eq 'created' }), 'killed: the container is made');
 is(value("SELECT container_id IS NULL FROM cm_internal.queue WHERE job_id = $job"), 't', 'killed: its id is not recorded');
 kill 'KILL', $node->executor_pid;
-$proxy->tell('pass');
+$proxy->tell('lose 0 -');
 ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE id = $job", 'completed'), 'killed: the job completes')
   or diag(value("SELECT status, failure_reason, error, detail FROM cm_jobs WHERE id = $job"));
 is(value("SELECT attempt, rtrim(cm_job_output($job), chr(10)) FROM cm_jobs WHERE id = $job"), '1|2001:2002 755', 'killed: it owns its volume');
