@@ -14,6 +14,8 @@
 
 #include "executor_internal.h"
 
+#define MAX_REFUSALS 8
+
 static CmEngine *
 engine_of(CmTask *task)
 {
@@ -118,6 +120,14 @@ name_volume(const CmTask *task, int i, char *name)
 	return name;
 }
 
+/* What an engine or what stands before it says again and again will not change. */
+static bool
+is_final(const CmTask *task, const CmFault *fault)
+{
+	return fault->kind == CM_FAULT_REFUSED &&
+		   (fault->http_status < 500 || task->n_refusals >= MAX_REFUSALS);
+}
+
 /* An id, or its beginning, would do for the engine, but is no name. */
 static void
 judge_network(CmTask *task, const CmNetwork *network, const CmNetworkFacts *facts)
@@ -149,7 +159,7 @@ note_network(CmHttpRequest *request, void *arg)
 
 	if (cm_engine_read_network(request, &facts, &fault))
 		judge_network(task, network, &facts);
-	else if (fault.kind == CM_FAULT_REFUSED && fault.http_status < 500)
+	else if (is_final(task, &fault))
 		refuse_network(task, network, &fault);
 	else
 		cm_call_note_fault(task, &fault);
@@ -196,7 +206,7 @@ note_volume(CmHttpRequest *request, void *arg)
 	}
 	else if (fault.kind == CM_FAULT_REFUSED && fault.http_status == 404)
 		task->n_looked_at++; /* made with the container */
-	else if (fault.kind == CM_FAULT_REFUSED && fault.http_status < 500)
+	else if (is_final(task, &fault))
 		cm_task_refuse(task, CM_REASON_CREATE,
 					   psprintf("host \"%s\" did not tell of volume \"%s\": %s", task->host->name,
 								volume->name, fault.message),
