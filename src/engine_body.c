@@ -216,25 +216,6 @@ append_tmpfs(StringInfo to, const BodySource *source)
 
 /* ---- networks and volumes ---- */
 
-void
-cm_engine_append_endpoint(StringInfo to, const CmNetwork *network)
-{
-	appendStringInfoString(to, "{\"Aliases\":");
-	cm_json_append_words(to, network->aliases.count, (const char *const *) network->aliases.words);
-	if (network->ip != NULL || network->ip6 != NULL)
-	{
-		appendStringInfoString(to, ",\"IPAMConfig\":{");
-		if (network->ip != NULL)
-			append_member(to, "IPv4Address", network->ip);
-		if (network->ip != NULL && network->ip6 != NULL)
-			appendStringInfoChar(to, ',');
-		if (network->ip6 != NULL)
-			append_member(to, "IPv6Address", network->ip6);
-		appendStringInfoChar(to, '}');
-	}
-	appendStringInfoChar(to, '}');
-}
-
 /* Engines before API 1.44 take no more than one here; the others are joined after. */
 static void
 append_first_network(StringInfo to, const CmJobSpec *spec)

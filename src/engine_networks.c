@@ -13,6 +13,8 @@
 #define LOOK_TIMEOUT_MS 30000
 #define CHANGE_TIMEOUT_MS 60000
 
+#define MAX_LISTED 16384 /* more than an engine can have */
+
 bool
 cm_engine_is_built_in_network(const char *name)
 {
@@ -110,6 +112,27 @@ cm_engine_begin_list_networks(CmEngine *engine, CmEngineDone on_done, void *arg)
 }
 
 /* Those that make no sense are left out. */
+static bool
+take_networks(const CmJson *list, CmNetworkFacts **facts, int *n)
+{
+	int n_allocated = 16;
+
+	*facts = palloc(sizeof(CmNetworkFacts) * n_allocated);
+	for (int i = 0; i < list->count; i++)
+	{
+		if (*n == n_allocated)
+		{
+			if (n_allocated >= MAX_LISTED)
+				return false;
+			n_allocated *= 2;
+			*facts = repalloc(*facts, sizeof(CmNetworkFacts) * n_allocated);
+		}
+		if (take_network(list->items[i], &(*facts)[*n]))
+			(*n)++;
+	}
+	return true;
+}
+
 bool
 cm_engine_read_networks(CmHttpRequest *request, CmNetworkFacts **facts, int *n, CmFault *fault)
 {
@@ -119,13 +142,9 @@ cm_engine_read_networks(CmHttpRequest *request, CmNetworkFacts **facts, int *n, 
 	*facts = NULL;
 	if (reply == NULL)
 		return false;
-	if (reply->kind != CM_JSON_ARRAY)
-		return cm_engine_set_garbled(fault, "the list of networks");
-	*facts = palloc_extended(sizeof(CmNetworkFacts) * Max(reply->count, 1), MCXT_ALLOC_HUGE);
-	for (int i = 0; i < reply->count; i++)
-		if (take_network(reply->items[i], &(*facts)[*n]))
-			(*n)++;
-	return true;
+	if (reply->kind == CM_JSON_ARRAY && take_networks(reply, facts, n))
+		return true;
+	return cm_engine_set_garbled(fault, "the list of networks");
 }
 
 /* ---- create and remove ---- */
@@ -205,6 +224,32 @@ cm_engine_read_remove_network(CmHttpRequest *request, CmFault *fault)
 }
 
 /* ---- connect ---- */
+
+static void
+append_address(StringInfo to, const char *name, const char *address)
+{
+	if (address == NULL)
+		return;
+	if (to->data[to->len - 1] != '{')
+		appendStringInfoChar(to, ',');
+	appendStringInfo(to, "\"%s\":", name);
+	cm_json_append_string(to, address);
+}
+
+void
+cm_engine_append_endpoint(StringInfo to, const CmNetwork *network)
+{
+	appendStringInfoString(to, "{\"Aliases\":");
+	cm_json_append_words(to, network->aliases.count, (const char *const *) network->aliases.words);
+	if (network->ip != NULL || network->ip6 != NULL)
+	{
+		appendStringInfoString(to, ",\"IPAMConfig\":{");
+		append_address(to, "IPv4Address", network->ip);
+		append_address(to, "IPv6Address", network->ip6);
+		appendStringInfoChar(to, '}');
+	}
+	appendStringInfoChar(to, '}');
+}
 
 CmHttpRequest *
 cm_engine_begin_connect(CmEngine *engine, const CmNetwork *network, const char *container_id,

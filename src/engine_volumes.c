@@ -32,6 +32,7 @@
 #define TAR_KIND_DIRECTORY '5'
 
 #define MAX_BODY_BYTES ((size_t) 64 * 1024)
+#define MAX_LISTED 65536 /* more than an engine can have */
 
 void
 cm_engine_volume_name(const CmIdentity *identity, const char *namespace_name, const char *name,
@@ -171,6 +172,28 @@ cm_engine_begin_list_volumes(CmEngine *engine, CmEngineDone on_done, void *arg)
 	return send_call(engine, "GET", path, NULL, on_done, arg);
 }
 
+static bool
+take_volumes(const CmJson *list, CmVolumeFacts **facts, int *n)
+{
+	int n_allocated = 16;
+
+	*facts = palloc(sizeof(CmVolumeFacts) * n_allocated);
+	for (int i = 0; i < list->count; i++)
+	{
+		if (*n == n_allocated)
+		{
+			if (n_allocated >= MAX_LISTED)
+				return false;
+			n_allocated *= 2;
+			*facts = repalloc(*facts, sizeof(CmVolumeFacts) * n_allocated);
+		}
+		take_volume(list->items[i], &(*facts)[*n]);
+		if ((*facts)[*n].name[0] != '\0')
+			(*n)++;
+	}
+	return true;
+}
+
 bool
 cm_engine_read_volumes(CmHttpRequest *request, CmVolumeFacts **facts, int *n, CmFault *fault)
 {
@@ -184,16 +207,9 @@ cm_engine_read_volumes(CmHttpRequest *request, CmVolumeFacts **facts, int *n, Cm
 	/* None: null, or left out. */
 	if (volumes == NULL || volumes->kind == CM_JSON_NULL)
 		return true;
-	if (volumes->kind != CM_JSON_ARRAY)
-		return cm_engine_set_garbled(fault, "the list of volumes");
-	*facts = palloc_extended(sizeof(CmVolumeFacts) * Max(volumes->count, 1), MCXT_ALLOC_HUGE);
-	for (int i = 0; i < volumes->count; i++)
-	{
-		take_volume(volumes->items[i], &(*facts)[*n]);
-		if ((*facts)[*n].name[0] != '\0')
-			(*n)++;
-	}
-	return true;
+	if (volumes->kind == CM_JSON_ARRAY && take_volumes(volumes, facts, n))
+		return true;
+	return cm_engine_set_garbled(fault, "the list of volumes");
 }
 
 /* ---- create and remove ---- */

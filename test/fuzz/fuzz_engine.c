@@ -5,6 +5,7 @@
  *
  * The first byte chooses the reader, the rest is the reply:
  *		V version, I info, C create, N inspect, L list, E events, P pull,
+ *		W networks, w a network, U volumes, u a volume, O the begin of an archive,
  *		R refusal (its status is the next byte's).
  */
 #include "postgres.h"
@@ -145,6 +146,53 @@ check_list(CmHttpRequest *request)
 	}
 }
 
+/* ---- networks and volumes ---- */
+
+static void
+check_network(const CmNetworkFacts *facts)
+{
+	REQUIRE(is_plain_line(facts->name) && facts->name[0] != '\0');
+	REQUIRE(is_plain_line(facts->id) && facts->id[0] != '\0');
+	REQUIRE(is_plain_line(facts->driver) && is_plain_line(facts->scope));
+	REQUIRE(is_plain_line(facts->subnets) && is_plain_line(facts->epoch));
+}
+
+static void
+check_networks(CmHttpRequest *request, bool is_list)
+{
+	CmNetworkFacts one;
+	CmNetworkFacts *facts = &one;
+	CmFault fault;
+	int n = 1;
+	bool is_good = is_list ? cm_engine_read_networks(request, &facts, &n, &fault)
+						   : cm_engine_read_network(request, &one, &fault);
+
+	check_fault(is_good, &fault);
+	for (int i = 0; is_good && i < n; i++)
+		check_network(&facts[i]);
+}
+
+static void
+check_volumes(CmHttpRequest *request, bool is_list)
+{
+	static const CmIdentity identity = {.epoch = "11111111-2222-3333-4444-555555555555"};
+	CmVolumeFacts one;
+	CmVolumeFacts *facts = &one;
+	CmFault fault;
+	int n = 1;
+	bool is_good = is_list ? cm_engine_read_volumes(request, &facts, &n, &fault)
+						   : cm_engine_read_volume(request, &one, &fault);
+
+	check_fault(is_good, &fault);
+	for (int i = 0; is_good && i < n; i++)
+	{
+		REQUIRE(is_plain_line(facts[i].engine_name) && is_plain_line(facts[i].owner));
+		REQUIRE(is_plain_line(facts[i].namespace_name) && is_plain_line(facts[i].name));
+		REQUIRE(!cm_engine_is_our_volume(&facts[i], &identity, "default", "data") ||
+				(facts[i].is_plain && strcmp(facts[i].name, "data") == 0));
+	}
+}
+
 static void
 check_refusal(const char *bytes, size_t n_bytes)
 {
@@ -237,6 +285,12 @@ check_whole(char reader, const char *bytes, size_t n_bytes)
 		check_inspect(request);
 	else if (reader == 'L')
 		check_list(request);
+	else if (reader == 'W' || reader == 'w')
+		check_networks(request, reader == 'W');
+	else if (reader == 'U' || reader == 'u')
+		check_volumes(request, reader == 'U');
+	else if (reader == 'O')
+		REQUIRE((cm_engine_read_owner(request) == CM_OWNED_UNKNOWN) == (n_bytes < 512));
 	fuzz_reply_free(request);
 }
 

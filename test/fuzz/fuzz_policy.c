@@ -94,11 +94,11 @@ take_line(CmJobSpec *spec, Arrays *arrays, char column, char *value)
 			if (spec->n_networks > 0)
 				add_word(&arrays->networks[0].aliases, arrays->aliases, value);
 			break;
-		case 'i':
+		case 'I':
 			if (spec->n_networks > 0)
 				arrays->networks[spec->n_networks - 1].ip = value;
 			break;
-		case 'v':
+		case 'V':
 			arrays->volumes[spec->n_volumes].name = value;
 			arrays->volumes[spec->n_volumes].target = strchr(value, '=');
 			if (arrays->volumes[spec->n_volumes].target != NULL)
