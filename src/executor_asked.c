@@ -19,8 +19,10 @@
 #define RETRY_MS 1000
 #define RETRY_MAX_MS 15000
 #define BLOCKED_MS 250
-/* Without an answer so often though the host answers others, it is given up. */
-#define MAX_FAILURES 5
+/* Without an answer for so long though the host answers others, it is given up. */
+#define GIVE_UP_MS 120000
+/* An engine that says no so often will go on to. */
+#define MAX_REFUSALS 5
 
 typedef struct Asked
 {
@@ -28,7 +30,8 @@ typedef struct Asked
 	MemoryContext context;
 	CmAsked row; /* its texts are in context */
 	CmHttpRequest *request;
-	int n_failures;
+	int n_failures;			/* in a row */
+	int64 failing_since_ms; /* the first of them */
 	int64 not_before_ms;
 	bool is_over;
 	bool is_saved; /* by the transaction that is open */
@@ -94,14 +97,17 @@ try_again(Asked *asked, const CmFault *fault)
 {
 	CmExecHost *host = find_host(asked);
 
-	if (fault->kind != CM_FAULT_UNREACHABLE && ++asked->n_failures >= MAX_FAILURES)
+	if (asked->n_failures++ == 0)
+		asked->failing_since_ms = cm_ex.now_ms;
+	if (fault->kind != CM_FAULT_UNREACHABLE && host != NULL && host->phase == CM_HOST_READY &&
+		cm_ex.now_ms - asked->failing_since_ms >= GIVE_UP_MS)
 	{
 		end_asked(asked,
 				  psprintf("host \"%s\" does not answer: %s", asked->row.host, fault->message),
 				  NULL);
 		return;
 	}
-	asked->not_before_ms = cm_ex.now_ms + Min(RETRY_MS * Max(asked->n_failures, 1), RETRY_MAX_MS);
+	asked->not_before_ms = cm_ex.now_ms + Min(RETRY_MS * asked->n_failures, RETRY_MAX_MS);
 	if (host != NULL)
 		cm_host_suspect(host);
 }
@@ -109,11 +115,10 @@ try_again(Asked *asked, const CmFault *fault)
 static void
 note_fault(Asked *asked, const CmFault *fault, const char *hint)
 {
-	if (fault->kind == CM_FAULT_REFUSED && fault->http_status < 500)
+	if (fault->kind == CM_FAULT_REFUSED &&
+		(fault->http_status < 500 || asked->n_failures >= MAX_REFUSALS))
 		end_asked(asked, psprintf("host \"%s\" refused: %s", asked->row.host, fault->message),
 				  hint);
-	else if (fault->kind == CM_FAULT_REFUSED && ++asked->n_failures >= MAX_FAILURES)
-		end_asked(asked, psprintf("host \"%s\" failed: %s", asked->row.host, fault->message), hint);
 	else
 		try_again(asked, fault);
 }

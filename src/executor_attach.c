@@ -264,8 +264,6 @@ begin_joining(CmTask *task)
 
 /* --- giving volumes their owner --- */
 
-static void begin_helper(CmTask *task);
-
 /* Nobody writes to one that is mounted read-only, and it could not be given. */
 static bool
 is_given(const CmTask *task, int i)

@@ -6,7 +6,8 @@
  *
  * All work hangs on three kinds of things: hosts (a connection each, in
  * executor_hosts.c), tasks (an attempt each, executor_tasks.c, with its calls
- * in executor_calls.c and its output in executor_logs.c) and the turn's transaction
+ * in executor_calls.c, those for its networks and volumes in executor_attach.c, and its
+ * output in executor_logs.c) and the turn's transaction
  *(executor_db.c).  Whatever happens to a task ends in cm_task_step(), which asks the lifecycle what
  * follows.
  */
