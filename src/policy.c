@@ -11,35 +11,21 @@
  * ends in logs and terminals.
  */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "chars.h"
 #include "image_ref.h"
 #include "policy.h"
+#include "policy_internal.h"
 #include "retry.h"
 
-#define BAD_VALUE "22023"
-#define OVER_LIMIT "53400"
-#define NOT_ALLOWED "42501"
-
-#define NO_SETTING "No setting raises this bound."
 #define RESERVED_PREFIX "CONTAINER_MANAGER_"
-
-#define MAX_SHOWN_BYTES 64
-#define SHOWN_SIZE (MAX_SHOWN_BYTES + 4)
 
 /* Twice the most entries, so that the table of find_duplicate has gaps. */
 #define HASH_SLOTS (2 * CM_MAX_PAIRS)
 
-static bool refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format,
-				   ...) __attribute__((format(printf, 4, 5)));
-static bool add_hint(CmProblem *problem, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-/* Fills all but detail and hint; always false, so that callers can return it. */
-static bool
+bool
 refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format, ...)
 {
 	va_list args;
@@ -53,14 +39,14 @@ refuse(CmProblem *problem, const char *sqlstate, const char *column, const char 
 	return false;
 }
 
-static bool
+bool
 add_detail(CmProblem *problem, const char *detail)
 {
 	snprintf(problem->detail, sizeof(problem->detail), "%s", detail);
 	return false;
 }
 
-static bool
+bool
 add_hint(CmProblem *problem, const char *format, ...)
 {
 	va_list args;
@@ -71,8 +57,7 @@ add_hint(CmProblem *problem, const char *format, ...)
 	return false;
 }
 
-/* Copies the beginning of text without its control characters. */
-static const char *
+const char *
 show_text(const char *text, char shown[SHOWN_SIZE])
 {
 	size_t length = cm_chars_cut(text, MAX_SHOWN_BYTES);
@@ -574,7 +559,7 @@ check_network(const char *network, CmProblem *problem)
 					"Use \"bridge\", \"none\" or the name of a network that the host has.");
 }
 
-static bool
+bool
 hint_at_limit(CmProblem *problem, const char *setting)
 {
 	return add_hint(problem, "Ask for less, or have an administrator raise %s.", setting);
@@ -849,5 +834,6 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_memory(spec->memory_limit_mb, limits, problem) &&
 		   check_cpus(spec->nano_cpus, limits, problem) &&
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
-		   check_retries(spec, problem) && check_sum(spec, problem);
+		   cm_policy_check_process_limits(spec, limits, problem) && check_retries(spec, problem) &&
+		   check_sum(spec, problem);
 }
