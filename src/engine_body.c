@@ -294,6 +294,9 @@ make_body(const BodySource *source, const char *spec_hash)
 								  "\"Healthcheck\":{\"Test\":[\"NONE\"]},");
 	append_member(&body, "StopSignal",
 				  spec->stop_signal != NULL ? spec->stop_signal : CM_DEFAULT_STOP_SIGNAL);
+	/* For whoever else stops it; the executor counts by itself. */
+	if (spec->stop_grace_ms >= 0)
+		appendStringInfo(&body, ",\"StopTimeout\":%d", (int) ((spec->stop_grace_ms + 999) / 1000));
 	append_labels(&body, source, spec_hash);
 	append_host_config(&body, source);
 	appendStringInfoChar(&body, '}');
