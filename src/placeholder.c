@@ -160,8 +160,8 @@ takes_script(const char *word)
 	return word[n] == '\0' && strchr(word, 'c') != NULL;
 }
 
-bool
-cm_placeholder_is_script_next(const char *const *words, int n_words)
+int
+cm_placeholder_find_script(const char *const *words, int n_words)
 {
 	bool is_behind_shell = false;
 	bool wants_script = false;
@@ -169,11 +169,10 @@ cm_placeholder_is_script_next(const char *const *words, int n_words)
 	for (int i = 0; i < n_words; i++)
 	{
 		if (wants_script && words[i][0] != '-')
-			wants_script = is_behind_shell = false;
-		else if (is_behind_shell && takes_script(words[i]))
+			return i;
+		if (is_behind_shell && takes_script(words[i]))
 			wants_script = true;
-		else if (is_shell(words[i]))
-			is_behind_shell = true;
+		is_behind_shell |= is_shell(words[i]);
 	}
-	return wants_script;
+	return -1;
 }

@@ -57,9 +57,9 @@ extern CmPlaceholder cm_placeholder_next(CmPlaceholderScan *scan);
 extern bool cm_placeholder_is_name(const char *name, size_t n_name);
 
 /*
- * Would the word behind these be a script for a shell, as behind sh -c?  Then no
+ * Which of the words is a script for a shell, as behind sh -c?  -1: none.  No
  * placeholder may be in it.
  */
-extern bool cm_placeholder_is_script_next(const char *const *words, int n_words);
+extern int cm_placeholder_find_script(const char *const *words, int n_words);
 
 #endif /* CM_PLACEHOLDER_H */

@@ -111,30 +111,30 @@ check_rows(void)
 
 typedef struct ScriptRow
 {
-	const char *words[6];
-	bool is_script_next;
+	const char *words[7];
+	int script;
 } ScriptRow;
 
 static const ScriptRow script_rows[] = {
-	{{NULL}, false},
-	{{"sh", NULL}, false},
-	{{"-c", NULL}, false},
-	{{"sh", "-c", NULL}, true},
-	{{"/bin/bash", "-euxc", NULL}, true},
-	{{"bash", "-l", "-c", NULL}, true},
-	{{"bash", "-c", "-e", NULL}, true},
-	{{"busybox", "sh", "-c", NULL}, true},
-	{{"env", "A=1", "dash", "-ec", NULL}, true},
-	{{"su", "nobody", "-c", NULL}, true},
-	{{"su", "--command", NULL}, true},
-	{{"sh", "-c", "echo $1", NULL}, false},
-	{{"sh", "-c", "echo $1", "sh", NULL}, false},
-	{{"sh", "-e", NULL}, false},
-	{{"grep", "-c", NULL}, false},
-	{{"tar", "-xc", NULL}, false},
-	{{"/sh/tar", "-c", NULL}, false},
-	{{"python", "-c", NULL}, false},
-	{{"sh", "script", "--context", NULL}, false},
+	{{NULL}, -1},
+	{{"sh", NULL}, -1},
+	{{"-c", "x", NULL}, -1},
+	{{"sh", "-c", NULL}, -1},
+	{{"sh", "-c", "x", NULL}, 2},
+	{{"/bin/bash", "-euxc", "x", NULL}, 2},
+	{{"bash", "-l", "-c", "x", NULL}, 3},
+	{{"bash", "-c", "-e", "x", NULL}, 3},
+	{{"busybox", "sh", "-c", "x", NULL}, 3},
+	{{"env", "A=1", "dash", "-ec", "x", NULL}, 4},
+	{{"su", "nobody", "-c", "x", NULL}, 3},
+	{{"su", "--command", "x", NULL}, 2},
+	{{"sh", "-c", "echo $1", "sh", "-c", "y", NULL}, 2},
+	{{"sh", "-e", "x", NULL}, -1},
+	{{"grep", "-c", "x", NULL}, -1},
+	{{"tar", "-xc", "x", NULL}, -1},
+	{{"/sh/tar", "-c", "x", NULL}, -1},
+	{{"python", "-c", "x", NULL}, -1},
+	{{"sh", "script", "--context", "x", NULL}, -1},
 };
 
 static void
@@ -147,8 +147,7 @@ check_script_rows(void)
 
 		while (words[n] != NULL)
 			n++;
-		is_int(cm_placeholder_is_script_next(words, n), script_rows[i].is_script_next,
-			   "row %zu: %d words, the last is %s", i, n, n > 0 ? words[n - 1] : "none");
+		is_int(cm_placeholder_find_script(words, n), script_rows[i].script, "row %zu of words", i);
 	}
 }
 
