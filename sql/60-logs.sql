@@ -46,7 +46,7 @@ RETURNS jsonb
 LANGUAGE C STABLE
 AS 'MODULE_PATHNAME', 'cm_job_result';
 COMMENT ON FUNCTION cm_job_result(bigint, integer) IS
-    'What a job wrote to stdout, as JSON. NULL where it is not JSON.';
+    'What a job wrote to stdout, as JSON. Else its last line that is not empty, as JSON; NULL where that is not JSON either.';
 
 REVOKE ALL ON FUNCTION
     cm_job_logs(bigint, integer, text, timestamptz, integer),

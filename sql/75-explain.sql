@@ -19,6 +19,7 @@ CREATE FUNCTION cm_internal.explain_exit_code(exit_code integer) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
     WHEN exit_code IS NULL THEN 'It failed; no exit code is known.'
+    WHEN exit_code = 0 THEN 'It ended with exit code 0, which is not among its success_exit_codes.'
     WHEN exit_code = 126 THEN
         'It ended with exit code 126: by convention, the command was found but could not be executed.'
     WHEN exit_code = 127 THEN
@@ -45,7 +46,7 @@ RETURN CASE
     ELSE format('It ended with exit code %s, which is the program''s own way of saying that it failed.', exit_code)
 END;
 COMMENT ON FUNCTION cm_internal.explain_exit_code(integer) IS
-    'What an exit code that is not 0 says.';
+    'What the exit code of a job that failed says.';
 
 CREATE FUNCTION cm_internal.advise_exit_code(j @extschema@.cm_jobs) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -62,7 +63,7 @@ RETURN CASE j.exit_code
     ELSE format('Read what it said: SELECT * FROM cm_job_logs(%s);', j.id)
 END;
 COMMENT ON FUNCTION cm_internal.advise_exit_code(@extschema@.cm_jobs) IS
-    'What to do about an exit code that is not 0.';
+    'What to do about the exit code of a job that failed.';
 
 -- {"network_name": "app", "aliases": ["api"]} is shown as app.
 CREATE FUNCTION cm_internal.name_networks(networks jsonb) RETURNS text
@@ -156,7 +157,8 @@ RETURN CASE j.failure_reason
     WHEN 'abandoned' THEN 'It was given up; how it ended is not known.'
     WHEN 'infrastructure' THEN 'The engine or its host failed, not the job.'
     ELSE CASE j.status
-        WHEN 'completed' THEN 'It ended with exit code 0.'
+        WHEN 'completed' THEN format('It ended with exit code %s%s.', j.exit_code,
+            CASE WHEN j.exit_code <> 0 THEN ', which is among its success_exit_codes' ELSE '' END)
         ELSE 'No reason was recorded.' END
 END;
 COMMENT ON FUNCTION cm_internal.explain_end(@extschema@.cm_jobs) IS
@@ -387,7 +389,15 @@ BEGIN
         (8, 'limits', format('%s MB memory, %s CPU, %s s; user %s, network %s, root file system %s',
             j.memory_limit, trim_scale(j.cpu_limit), j.timeout_seconds, j.run_as,
             cm_internal.name_networks(j.networks),
-            CASE WHEN j.read_only THEN 'read-only' ELSE 'writable' END)),
+            CASE WHEN j.read_only THEN 'read-only' ELSE 'writable' END)
+            || coalesce('; ' || nullif(concat_ws(', ',
+                '/dev/shm ' || j.shm_size || ' MB',
+                j.pids_limit || ' processes',
+                (SELECT string_agg(format('%s %s', u.key, coalesce(u.value ->> 'hard', u.value #>> '{}')), ', ' ORDER BY u.key)
+                 FROM jsonb_each(j.ulimits) u),
+                'output ' || j.log_limit || ' MB',
+                'stopped by ' || j.stop_signal,
+                'killed ' || cm_internal.duration_in_words(j.stop_grace) || ' later'), ''), '')),
         (8, 'volumes', (SELECT string_agg(format('%s at %s%s', v.volume ->> 'name', v.volume ->> 'target',
                 CASE WHEN (v.volume ->> 'read_only')::boolean THEN ', read-only' ELSE '' END), '; ' ORDER BY v.position)
             FROM jsonb_array_elements(j.volumes) WITH ORDINALITY v (volume, position))),
@@ -453,9 +463,19 @@ DECLARE
 BEGIN
     words := ARRAY['docker', 'run', '--rm=false', '--init', '--cap-drop', 'ALL',
         '--security-opt', 'no-new-privileges', '--ipc', 'private', '--no-healthcheck',
-        '--pids-limit', coalesce(current_setting('container_manager.pids_limit', true), '256'),
+        '--pids-limit', coalesce(j.pids_limit::text, current_setting('container_manager.pids_limit', true), '256'),
         '--memory', j.memory_limit || 'm', '--memory-swap', j.memory_limit || 'm',
-        '--cpus', trim_scale(j.cpu_limit)::text];
+        '--cpus', trim_scale(j.cpu_limit)::text,
+        '--shm-size', coalesce(j.shm_size, 64) || 'm'];
+    words := words
+        || (SELECT array_agg(w ORDER BY u.key, o.position)
+            FROM jsonb_each(coalesce(j.ulimits, '{}')) u
+            CROSS JOIN LATERAL unnest(ARRAY['--ulimit', CASE jsonb_typeof(u.value)
+                WHEN 'object' THEN format('%s=%s:%s', u.key, u.value ->> 'soft', u.value ->> 'hard')
+                ELSE format('%s=%s', u.key, u.value) END]) WITH ORDINALITY o (w, position))
+        || CASE WHEN j.stop_signal IS NOT NULL THEN ARRAY['--stop-signal', j.stop_signal] END
+        || CASE WHEN j.stop_grace IS NOT NULL THEN
+               ARRAY['--stop-timeout', ceil(extract(epoch FROM j.stop_grace))::bigint::text] END;
     IF j.read_only THEN
         words := words || '--read-only'::text;
     END IF;

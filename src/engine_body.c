@@ -281,6 +281,20 @@ append_volumes(StringInfo to, const BodySource *source)
 }
 
 static void
+append_ulimits(StringInfo to, const CmJobSpec *spec)
+{
+	appendStringInfoString(to, "\"Ulimits\":[");
+	for (int i = 0; i < spec->n_ulimits; i++)
+	{
+		appendStringInfoString(to, i > 0 ? ",{" : "{");
+		append_member(to, "Name", spec->ulimits[i].name);
+		appendStringInfo(to, ",\"Soft\":" INT64_FORMAT ",\"Hard\":" INT64_FORMAT "}",
+						 (int64) spec->ulimits[i].soft, (int64) spec->ulimits[i].hard);
+	}
+	appendStringInfoString(to, "],");
+}
+
+static void
 append_host_config(StringInfo to, const BodySource *source)
 {
 	const CmJobSpec *spec = source->spec;
@@ -291,7 +305,13 @@ append_host_config(StringInfo to, const BodySource *source)
 					 "\"AutoRemove\":false,\"RestartPolicy\":{\"Name\":\"no\"},"
 					 "\"Memory\":" INT64_FORMAT ",\"MemorySwap\":" INT64_FORMAT ","
 					 "\"NanoCpus\":" INT64_FORMAT ",\"PidsLimit\":%d,",
-					 memory_bytes, memory_bytes, (int64) spec->nano_cpus, source->pids_limit);
+					 memory_bytes, memory_bytes, (int64) spec->nano_cpus,
+					 spec->pids_limit > 0 ? (int) spec->pids_limit : source->pids_limit);
+	appendStringInfo(to, "\"ShmSize\":" INT64_FORMAT ",",
+					 (int64) (spec->shm_size_mb > 0 ? spec->shm_size_mb : CM_DEFAULT_SHM_MB) *
+						 BYTES_PER_MB);
+	if (spec->n_ulimits > 0)
+		append_ulimits(to, spec);
 	appendStringInfo(to,
 					 "\"Init\":true,\"ReadonlyRootfs\":%s,"
 					 "\"CapDrop\":[\"ALL\"],\"SecurityOpt\":[\"no-new-privileges\"],"
@@ -337,8 +357,13 @@ make_body(const BodySource *source, const char *spec_hash)
 	}
 	appendStringInfoString(&body, ",\"Tty\":false,\"OpenStdin\":false,"
 								  "\"AttachStdin\":false,\"AttachStdout\":false,"
-								  "\"AttachStderr\":false,\"StopSignal\":\"SIGTERM\","
-								  "\"Healthcheck\":{\"Test\":[\"NONE\"]}");
+								  "\"AttachStderr\":false,"
+								  "\"Healthcheck\":{\"Test\":[\"NONE\"]},");
+	append_member(&body, "StopSignal",
+				  spec->stop_signal != NULL ? spec->stop_signal : CM_DEFAULT_STOP_SIGNAL);
+	/* For whoever else stops it; the executor counts by itself. */
+	if (spec->stop_grace_ms >= 0)
+		appendStringInfo(&body, ",\"StopTimeout\":%d", (int) ((spec->stop_grace_ms + 999) / 1000));
 	append_labels(&body, source, spec_hash);
 	append_host_config(&body, source);
 	append_first_network(&body, spec);

@@ -598,7 +598,9 @@ begin_signal(CmTask *task, const char *signal_name, CmEngineDone on_done)
 void
 cm_call_term(CmTask *task)
 {
-	begin_signal(task, "SIGTERM", note_term);
+	begin_signal(task,
+				 task->spec.stop_signal != NULL ? task->spec.stop_signal : CM_DEFAULT_STOP_SIGNAL,
+				 note_term);
 }
 
 void

@@ -204,7 +204,7 @@ typedef struct CmTaskLogs
 	int64 n_bytes;
 	int seq[2]; /* next chunk per stream */
 	bool incomplete;
-	bool is_full; /* over max_log_size: no more is kept */
+	bool is_full; /* over its limit: no more is kept */
 
 	/* what waits for the next transaction */
 	StringInfoData numbers[2]; /* int64 each */
@@ -513,7 +513,7 @@ extern void cm_logs_follow(CmTask *task);
 /* Reads what is there to the end; then cm_task_note_output_read(). */
 extern void cm_logs_collect(CmTask *task);
 extern void cm_logs_stop(CmTask *task);
-/* Keeps what was read, up to max_log_size. */
+/* Keeps what was read, up to log_limit or max_log_size. */
 extern void cm_logs_keep_record(CmTask *task, const CmLogRecord *record);
 extern bool cm_logs_are_waiting(const CmTask *task);
 /* In a transaction: stores what waits; false: it cannot be stored now. */

@@ -130,6 +130,16 @@ hash_record(int64 hash, const CmLogRecord *record)
 									   (uint64) hash * 31 + record->stream);
 }
 
+/* What is kept of one attempt at most. */
+static int64
+get_limit(const CmTask *task)
+{
+	int64 all_bytes = (int64) cm_guc_max_log_size_kb * 1024;
+	int64 own_bytes = task->spec.log_limit_mb * 1024 * 1024;
+
+	return own_bytes > 0 ? Min(own_bytes, all_bytes) : all_bytes;
+}
+
 void
 cm_logs_keep_record(CmTask *task, const CmLogRecord *record)
 {
@@ -139,7 +149,7 @@ cm_logs_keep_record(CmTask *task, const CmLogRecord *record)
 	size_t n_before = count_waiting_bytes(logs);
 
 	/* An empty one counts, too, or they could come for ever. */
-	if (logs->n_bytes + Max(length, 1) > (int64) cm_guc_max_log_size_kb * 1024)
+	if (logs->n_bytes + Max(length, 1) > get_limit(task))
 		logs->is_full = logs->incomplete = true;
 	if (logs->is_full)
 		return;

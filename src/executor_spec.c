@@ -79,6 +79,19 @@ copy_volumes(const CmVolume *from, int n, MemoryContext context)
 	return to;
 }
 
+static const CmUlimit *
+copy_ulimits(const CmUlimit *from, int n, MemoryContext context)
+{
+	CmUlimit *to = MemoryContextAlloc(context, sizeof(CmUlimit) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		to[i] = from[i];
+		to[i].name = copy_text(from[i].name, context);
+	}
+	return to;
+}
+
 void
 cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 {
@@ -97,4 +110,6 @@ cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 	to->volumes = copy_volumes(from->volumes, from->n_volumes, context);
 	to->retry_on = copy_text(from->retry_on, context);
 	to->tmpfs = copy_tmpfs(from->tmpfs, from->n_tmpfs, context);
+	to->ulimits = copy_ulimits(from->ulimits, from->n_ulimits, context);
+	to->stop_signal = copy_text(from->stop_signal, context);
 }

@@ -814,7 +814,11 @@ cm_task_new(const CmTaken *taken, bool is_recovered)
 	task->s.start_unsure = is_recovered && taken->state == CM_LAUNCHING &&
 						   (task->s.has_id || taken->spec.job_id <= cm_ex.identity.old_jobs_up_to);
 	task->s.expires_ms = to_clock_ms(taken->expires_at);
-	task->s.grace_ms = cm_guc_stop_grace_ms;
+	task->s.grace_ms =
+		taken->spec.stop_grace_ms >= 0 ? taken->spec.stop_grace_ms : cm_guc_stop_grace_ms;
+	task->s.success_exit_codes = taken->spec.success_exit_codes;
+	if (taken->spec.stop_signal != NULL)
+		task->s.stop_signal = cm_policy_signal_number(taken->spec.stop_signal);
 	if (taken->started_at != 0)
 		set_deadline(task);
 	if (taken->problem != NULL)

@@ -39,6 +39,11 @@ static void
 tell_exit_code(const CmTask *task, CmRecord *record)
 {
 	record->error = psprintf("exited with code %d", task->s.exit_code);
+	if (task->s.exit_code == 0)
+	{
+		record->hint = "It is not among the job's success_exit_codes.";
+		return;
+	}
 	/* podman's init has no code of its own for a command that is not there. */
 	if (task->host->engine.is_podman && task->s.exit_code == 1)
 		record->hint =

@@ -39,6 +39,7 @@ double cm_guc_max_cpu_limit = 2.0;
 int cm_guc_default_timeout_s = 3600;
 int cm_guc_max_timeout_s = 3600;
 int cm_guc_stop_grace_ms = 10000;
+int cm_guc_max_stop_grace_ms = 60000;
 int cm_guc_pids_limit = 256;
 int cm_guc_min_uid = 1001;
 char *cm_guc_default_run_as = NULL;
@@ -215,10 +216,11 @@ define_limits(void)
 							&cm_guc_max_timeout_s, 3600, 1, MAX_TIMEOUT_S, PGC_SIGHUP, GUC_UNIT_S,
 							NULL, NULL, NULL);
 
-	DefineCustomIntVariable("container_manager.pids_limit",
-							"Most processes and threads in one container.",
-							"It stops fork bombs. Raise it for programs with many threads.",
-							&cm_guc_pids_limit, 256, 2, MAX_PIDS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"container_manager.pids_limit", "Most processes and threads in one container.",
+		"It stops fork bombs. Raise it for programs with many threads; a job may "
+		"say less by its own pids_limit.",
+		&cm_guc_pids_limit, 256, 2, MAX_PIDS, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"container_manager.min_uid", "Lowest numeric user that a container may run as.",
@@ -231,6 +233,13 @@ define_limits(void)
 		"Cancelled and overdue jobs get this long to end in order. Raise it for programs "
 		"that have much to save.",
 		&cm_guc_stop_grace_ms, 10000, 0, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable(
+		"container_manager.max_stop_grace", "Longest stop_grace that a job may ask for.",
+		"A job that is being stopped holds its slot so long. Raise it for programs that have "
+		"much to save.",
+		&cm_guc_max_stop_grace_ms, 60000, 0, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+		NULL);
 
 	DefineCustomIntVariable(
 		"container_manager.max_log_size", "Most output that is kept of one attempt.",
@@ -260,6 +269,9 @@ cm_guc_limits(void)
 		.max_nano_cpus = (int64_t) rint(cm_guc_max_cpu_limit * 1e9),
 		.max_timeout_seconds = cm_guc_max_timeout_s,
 		.min_uid = cm_guc_min_uid,
+		.max_pids = cm_guc_pids_limit,
+		.max_stop_grace_ms = cm_guc_max_stop_grace_ms,
+		.max_log_kb = cm_guc_max_log_size_kb,
 	};
 
 	return limits;

@@ -25,6 +25,7 @@ extern int cm_guc_disable_unhealthy_after_s;
 extern int cm_guc_default_timeout_s;
 extern int cm_guc_max_timeout_s;
 extern int cm_guc_stop_grace_ms;
+extern int cm_guc_max_stop_grace_ms;
 extern int cm_guc_pids_limit;
 extern int cm_guc_min_uid;
 extern char *cm_guc_default_run_as;

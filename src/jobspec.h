@@ -54,6 +54,21 @@ typedef struct CmVolume
 	bool read_only;
 } CmVolume;
 
+/* A limit of the kernel on each process: -1 is none. */
+typedef struct CmUlimit
+{
+	const char *name; /* "nofile" */
+	int64_t soft;
+	int64_t hard;
+} CmUlimit;
+
+/* A set of exit codes, a bit each. */
+typedef struct CmExitCodes
+{
+	bool is_set; /* false: unsaid */
+	uint8_t bits[32];
+} CmExitCodes;
+
 /* What becomes of an attempt whose host does not answer for longer than a grace. */
 typedef enum CmHostLoss
 {
@@ -93,6 +108,14 @@ typedef struct CmJobSpec
 	int64_t memory_limit_mb;
 	int64_t nano_cpus; /* cpu_limit * 10^9 */
 	int64_t timeout_seconds;
+	const CmUlimit *ulimits;
+	int n_ulimits;
+	int64_t shm_size_mb; /* 0: unsaid; so are those below */
+	int64_t pids_limit;
+	int64_t log_limit_mb;
+	const char *stop_signal; /* "SIGTERM" */
+	int64_t stop_grace_ms;	 /* -1: unsaid */
+	CmExitCodes success_exit_codes;
 
 	/* how often */
 	int max_attempts;

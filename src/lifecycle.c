@@ -22,6 +22,7 @@
 #include <string.h>
 
 /* What a process that was asked to end, or was killed, exits with. */
+#define EXIT_OF_SIGNAL 128 /* and its number */
 #define EXIT_SIGTERM 143
 #define EXIT_SIGKILL 137
 /* What an engine says that was killed and lost the exit code. */
@@ -174,7 +175,8 @@ decide_launching(const CmSituation *s)
 static CmStop
 judge_stop(const CmSituation *s)
 {
-	bool looks_stopped = s->exit_code == EXIT_SIGTERM || s->exit_code == EXIT_SIGKILL;
+	int exit_stop = s->stop_signal != 0 ? EXIT_OF_SIGNAL + s->stop_signal : EXIT_SIGTERM;
+	bool looks_stopped = s->exit_code == exit_stop || s->exit_code == EXIT_SIGKILL;
 
 	if (s->stop != CM_STOP_NOT)
 		return s->stop;
@@ -185,9 +187,12 @@ judge_stop(const CmSituation *s)
 	return CM_STOP_NOT;
 }
 
+/* Exit code 0 fails only where it is not among those that mean success. */
 static CmReason
 judge_failure(const CmSituation *s)
 {
+	if (s->exit_code == 0)
+		return CM_REASON_EXIT_CODE;
 	if (s->oom_killed)
 		return CM_REASON_OOM;
 	if (s->killed_by_other)
@@ -196,6 +201,24 @@ judge_failure(const CmSituation *s)
 		(s->exit_code == EXIT_SIGKILL || s->exit_code == EXIT_SIGTERM || s->exit_code == EXIT_LOST))
 		return CM_REASON_INFRASTRUCTURE;
 	return CM_REASON_EXIT_CODE;
+}
+
+bool
+cm_lifecycle_is_success(const CmExitCodes *codes, int exit_code)
+{
+	if (!codes->is_set)
+		return exit_code == 0;
+	if (exit_code < 0 || exit_code > 255)
+		return false;
+	return (codes->bits[exit_code / 8] >> exit_code % 8 & 1) != 0;
+}
+
+/* A code other than 0 is the program's word only where nobody killed it. */
+static bool
+has_succeeded(const CmSituation *s)
+{
+	return cm_lifecycle_is_success(&s->success_exit_codes, s->exit_code) &&
+		   (s->exit_code == 0 || judge_failure(s) == CM_REASON_EXIT_CODE);
 }
 
 static CmDecision
@@ -210,7 +233,7 @@ decide_running_exited(const CmSituation *s)
 		case CM_STOP_NOT:
 			break;
 	}
-	if (s->exit_code == 0)
+	if (has_succeeded(s))
 		return go(CM_COMPLETED, CM_REASON_NONE, CM_DO_COLLECT);
 	return go(CM_FAILED, judge_failure(s), CM_DO_COLLECT);
 }

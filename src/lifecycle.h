@@ -17,12 +17,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "jobspec.h"
+
 typedef enum CmState
 {
 	CM_PENDING,	  /* waits for a slot, or for its time */
 	CM_LAUNCHING, /* has a host: image pull, create, start */
 	CM_RUNNING,	  /* its container was started */
-	CM_COMPLETED, /* exit code 0 */
+	CM_COMPLETED, /* an exit code that means success */
 	CM_FAILED,	  /* did not complete; see the reason */
 	CM_TIMEOUT,	  /* ran into its time limit and was stopped */
 	CM_CANCELLED  /* ended because somebody asked for it */
@@ -70,7 +72,7 @@ typedef enum CmAction
 	CM_DO_SAVE_ID, /* record its id; only then may it be started */
 	CM_DO_START,
 	CM_DO_DISCARD, /* remove a container that was never started */
-	CM_DO_TERM,	   /* ask it to end (SIGTERM) */
+	CM_DO_TERM,	   /* ask it to end (SIGTERM, or its stop_signal) */
 	CM_DO_KILL,	   /* end it (SIGKILL) */
 	CM_DO_COLLECT, /* read what it printed, then record the end */
 	CM_DO_REMOVE   /* remove what is left of it */
@@ -110,6 +112,10 @@ typedef struct CmSituation
 	CmStop stop;		/* a SIGTERM of ours was accepted */
 	bool kill_sent;		/* likewise a SIGKILL */
 
+	/* what its definition says */
+	CmExitCodes success_exit_codes; /* unsaid: 0 alone */
+	int stop_signal;				/* number of the signal that asks it to end; 0: SIGTERM's */
+
 	/* time */
 	int64_t now_ms;
 	int64_t expires_ms;	 /* must have started by then; 0: never */
@@ -128,6 +134,9 @@ typedef struct CmDecision
 	CmAction action;
 	int64_t wake_ms; /* decide again then at the latest; 0: not by time */
 } CmDecision;
+
+/* Is it an exit code that means success? */
+extern bool cm_lifecycle_is_success(const CmExitCodes *codes, int exit_code);
 
 extern CmDecision cm_lifecycle_decide(const CmSituation *situation);
 

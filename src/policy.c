@@ -519,7 +519,7 @@ check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 	return true;
 }
 
-static bool
+bool
 hint_at_limit(CmProblem *problem, const char *setting)
 {
 	return add_hint(problem, "Ask for less, or have an administrator raise %s.", setting);
@@ -794,6 +794,7 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_memory(spec->memory_limit_mb, limits, problem) &&
 		   check_cpus(spec->nano_cpus, limits, problem) &&
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
-		   cm_policy_check_volumes(spec, problem) && check_retries(spec, problem) &&
+		   cm_policy_check_volumes(spec, problem) &&
+		   cm_policy_check_process_limits(spec, limits, problem) && check_retries(spec, problem) &&
 		   check_sum(spec, problem);
 }

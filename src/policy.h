@@ -24,6 +24,9 @@ typedef struct CmLimits
 	int64_t max_nano_cpus;
 	int64_t max_timeout_seconds;
 	int64_t min_uid; /* lowest uid a container may run as */
+	int64_t max_pids;
+	int64_t max_stop_grace_ms;
+	int64_t max_log_kb;
 } CmLimits;
 
 /* Hard bounds that no setting raises: they keep request bodies bounded. */
@@ -37,6 +40,8 @@ typedef struct CmLimits
 #define CM_MAX_ALIAS_BYTES 63
 #define CM_MAX_VOLUMES 16
 #define CM_MAX_VOLUME_NAME_BYTES 63
+#define CM_DEFAULT_SHM_MB 64 /* of a job that does not say shm_size */
+#define CM_DEFAULT_STOP_SIGNAL "SIGTERM"
 #define CM_MAX_TEXT_BYTES                                                             \
 	(128 * 1024 - 1)							  /* command; all args; one variable: \
 												   * exec takes no longer word */
@@ -88,6 +93,12 @@ extern bool cm_policy_is_volume_name(const char *name);
 
 /* Names of hosts and namespaces: [A-Za-z0-9][A-Za-z0-9_.-]{0,62} */
 extern bool cm_policy_is_plain_name(const char *name);
+
+/*
+ * The number of a signal that may ask a job to end, by its name as in
+ * "SIGTERM"; 0: there is none of that name.
+ */
+extern int cm_policy_signal_number(const char *name);
 
 /*
  * Parses "uid" or "uid:gid" (decimal, each 0..2^31-1, no sign, no spaces, no

@@ -29,6 +29,7 @@ extern bool cm_policy_refuse(CmProblem *problem, const char *sqlstate, const cha
 extern bool cm_policy_add_detail(CmProblem *problem, const char *detail);
 extern bool cm_policy_add_hint(CmProblem *problem, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+extern bool cm_policy_hint_at_limit(CmProblem *problem, const char *setting);
 
 /* Copies the beginning of text without its control characters. */
 extern const char *cm_policy_show_text(const char *text, char shown[SHOWN_SIZE]);
@@ -43,6 +44,7 @@ extern bool cm_policy_is_kernel_place(const char *target);
 #define refuse cm_policy_refuse
 #define add_detail cm_policy_add_detail
 #define add_hint cm_policy_add_hint
+#define hint_at_limit cm_policy_hint_at_limit
 #define show_text cm_policy_show_text
 #define find_target_fault cm_policy_find_target_fault
 #define is_kernel_place cm_policy_is_kernel_place
@@ -58,5 +60,10 @@ extern bool cm_policy_check_networks(const CmJobSpec *spec, CmProblem *problem);
 extern bool cm_policy_check_volumes(const CmJobSpec *spec, CmProblem *problem);
 /* What they take of the bytes of a definition. */
 extern size_t cm_policy_count_attachments(const CmJobSpec *spec);
+
+/* --- policy_limits.c: limits on processes, and how they are stopped --- */
+
+extern bool cm_policy_check_process_limits(const CmJobSpec *spec, const CmLimits *limits,
+										   CmProblem *problem);
 
 #endif /* CM_POLICY_INTERNAL_H */

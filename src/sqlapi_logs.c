@@ -300,6 +300,21 @@ is_json(Parsing *parsing)
 	return error == NULL;
 }
 
+/* Cuts the text behind its last line that is not blank, and gives that. */
+static const char *
+take_last_line(char *text)
+{
+	size_t end = strlen(text);
+	size_t begin;
+
+	while (end > 0 && strchr(" \t\r\n", text[end - 1]) != NULL)
+		end--;
+	for (begin = end; begin > 0 && text[begin - 1] != '\n'; begin--)
+		;
+	text[end] = '\0';
+	return text + begin;
+}
+
 Datum
 cm_job_result(PG_FUNCTION_ARGS)
 {
@@ -309,7 +324,10 @@ cm_job_result(PG_FUNCTION_ARGS)
 	if (!read_text(fcinfo, CM_LOG_STDOUT, &buffer))
 		PG_RETURN_NULL();
 	parsing.text = buffer.data + VARHDRSZ;
-	if (!is_json(&parsing))
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(parsing.value);
+	if (is_json(&parsing))
+		PG_RETURN_DATUM(parsing.value);
+	parsing.text = take_last_line(buffer.data + VARHDRSZ);
+	if (is_json(&parsing))
+		PG_RETURN_DATUM(parsing.value);
+	PG_RETURN_NULL();
 }

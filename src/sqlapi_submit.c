@@ -24,6 +24,7 @@
 #include "policy.h"
 #include "retry.h"
 #include "shmem.h"
+#include "sqlapi_templates.h"
 #include "sqlapi_triggers.h"
 #include "sqlapi_util.h"
 #include "store.h"
@@ -154,8 +155,6 @@ fill_in_defaults(JobRow *row)
 	set_if_null(
 		row, "owner",
 		DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false))));
-	set_value(row, "created_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
-	set_value(row, "updated_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
 }
 
 static void
@@ -354,16 +353,21 @@ complete_restored_job(JobRow *row)
 	if (is_copy_of_unfinished(row))
 		set_value(row, "detail", CStringGetTextDatum("restored from a dump; does not run here"),
 				  false);
+	fill_in_defaults(row);
 	apply_changes(row);
 }
 
 static void
 complete_job(JobRow *row)
 {
+	Datum now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	CmAsOwner as_owner;
 	Datum epoch;
 
+	row->tuple = cm_sqlapi_fill_from_template(row->relation, row->tuple);
 	fill_in_defaults(row);
+	set_value(row, "created_at", now, false);
+	set_value(row, "updated_at", now, false);
 	apply_changes(row);
 	check_state_columns(row);
 	check_schedule(row);
@@ -376,6 +380,22 @@ complete_job(JobRow *row)
 	set_value(row, "epoch", epoch, false);
 	apply_changes(row);
 	check_definition(row);
+}
+
+void
+cm_sqlapi_check_unsubmitted(Relation jobs, HeapTuple job)
+{
+	JobRow row = {.relation = jobs, .desc = RelationGetDescr(jobs), .tuple = job};
+	CmAsOwner as_owner;
+
+	fill_in_defaults(&row);
+	apply_changes(&row);
+	check_schedule(&row);
+	check_placement(&row);
+	cm_sqlapi_begin_as(jobs->rd_rel->relowner, &as_owner);
+	check_host(&row);
+	cm_sqlapi_end_as_owner(&as_owner);
+	check_definition(&row);
 }
 
 PG_FUNCTION_INFO_V1(cm_check_job);

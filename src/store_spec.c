@@ -439,16 +439,101 @@ get_nano_cpus(RowReader *reader)
 	return (int64) rint(cpus * NANO_PER_CPU);
 }
 
+/* A number, or {"soft": number, "hard": number}. */
+static void
+read_ulimit(RowReader *reader, const CmJson *item, CmUlimit *ulimit)
+{
+	const CmJson *soft = cm_json_get(item, "soft");
+	const CmJson *hard = cm_json_get(item, "hard");
+	bool is_pair = item->kind == CM_JSON_OBJECT && item->count == 2 && soft != NULL && hard != NULL;
+
+	ulimit->name = item->name;
+	ulimit->soft = cm_json_int(is_pair ? soft : item, PG_INT64_MIN);
+	ulimit->hard = cm_json_int(is_pair ? hard : item, PG_INT64_MIN);
+	if (ulimit->soft == PG_INT64_MIN || ulimit->hard == PG_INT64_MIN)
+		object(reader, "22023", "ulimits",
+			   psprintf("ulimit \"%s\" is not a whole number", show_key(item->name)), NULL,
+			   "Write it as {\"nofile\": 1024} or {\"nofile\": {\"soft\": 512, \"hard\": 1024}}.");
+}
+
+static const CmUlimit *
+get_ulimits(RowReader *reader, int *n)
+{
+	const CmJson *json = get_json(reader, "ulimits");
+	CmUlimit *ulimits;
+
+	*n = 0;
+	if (json == NULL)
+		return NULL;
+	if (json->kind != CM_JSON_OBJECT)
+	{
+		object(reader, "22023", "ulimits", "ulimits is not a JSON object", NULL,
+			   "Write it as {\"nofile\": 1024}.");
+		return NULL;
+	}
+	ulimits = palloc(sizeof(CmUlimit) * Max(json->count, 1));
+	for (int i = 0; i < json->count; i++)
+		read_ulimit(reader, json->items[i], &ulimits[i]);
+	*n = json->count;
+	return ulimits;
+}
+
+/* What is said must be something: 0 would be taken for unsaid. */
+static int64
+get_size(RowReader *reader, const char *column)
+{
+	bool is_null;
+	Datum value = get_column(reader, column, &is_null);
+
+	if (!is_null && DatumGetInt32(value) < 1)
+		object(reader, "22023", column,
+			   psprintf("%s of %d is not a positive number", column, DatumGetInt32(value)), NULL,
+			   "Leave it out for the default.");
+	return is_null ? 0 : DatumGetInt32(value);
+}
+
+static void
+add_exit_code(RowReader *reader, Datum value, bool is_null, CmExitCodes *codes)
+{
+	int32 code = is_null ? -1 : DatumGetInt32(value);
+
+	if (code >= 0 && code <= 255)
+		codes->bits[code / 8] |= (uint8_t) (1 << code % 8);
+	else
+		object(reader, "22023", "success_exit_codes",
+			   is_null ? "success_exit_codes has a NULL in it"
+					   : psprintf("success_exit_codes cannot have %d", code),
+			   NULL, "Exit codes are 0 to 255.");
+}
+
+static void
+get_exit_codes(RowReader *reader, CmExitCodes *codes)
+{
+	bool is_null;
+	Datum value = get_column(reader, "success_exit_codes", &is_null);
+	Datum *items;
+	bool *nulls;
+	int n;
+
+	memset(codes, 0, sizeof(*codes));
+	if (is_null)
+		return;
+	codes->is_set = true;
+	deconstruct_array(DatumGetArrayTypeP(value), INT4OID, sizeof(int32), true, TYPALIGN_INT, &items,
+					  &nulls, &n);
+	for (int i = 0; i < n; i++)
+		add_exit_code(reader, items[i], nulls[i], codes);
+}
+
 /* Columns of a definition that this version has no use for yet. */
 static void
 refuse_unavailable(RowReader *reader)
 {
 	static const char *const columns[] = {
-		"template",	   "secret_environment", "environment_template", "depends_on",
-		"unique_key",  "docker_options",	 "parameters",			 "ulimits",
-		"shm_size",	   "pids_limit",		 "stop_signal",			 "stop_grace",
-		"log_limit",   "success_exit_codes", "keep_container",		 "depends_on_any_end",
-		"on_conflict", "concurrency_key",	 "concurrency_limit"};
+		"secret_environment", "environment_template", "depends_on",
+		"unique_key",		  "docker_options",		  "keep_container",
+		"depends_on_any_end", "on_conflict",		  "concurrency_key",
+		"concurrency_limit"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
@@ -477,6 +562,19 @@ get_pause_ms(RowReader *reader, const char *column)
 		return -SECS_PER_MINUTE * 1000;
 	return ((int64) pause->month * DAYS_PER_MONTH + pause->day) * SECS_PER_DAY * 1000 +
 		   pause->time / 1000;
+}
+
+/* -1: unsaid. */
+static int64
+get_stop_grace_ms(RowReader *reader)
+{
+	bool is_null;
+	int64 grace_ms = get_pause_ms(reader, "stop_grace");
+
+	(void) get_column(reader, "stop_grace", &is_null);
+	if (is_null)
+		return -1;
+	return grace_ms < 0 ? PG_INT64_MIN : grace_ms;
 }
 
 static CmHostLoss
@@ -520,6 +618,13 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->memory_limit_mb = get_int(&reader, "memory_limit", 0);
 	spec->nano_cpus = get_nano_cpus(&reader);
 	spec->timeout_seconds = get_int(&reader, "timeout_seconds", 0);
+	spec->ulimits = get_ulimits(&reader, &spec->n_ulimits);
+	spec->shm_size_mb = get_size(&reader, "shm_size");
+	spec->pids_limit = get_size(&reader, "pids_limit");
+	spec->log_limit_mb = get_size(&reader, "log_limit");
+	spec->stop_signal = get_text(&reader, "stop_signal");
+	spec->stop_grace_ms = get_stop_grace_ms(&reader);
+	get_exit_codes(&reader, &spec->success_exit_codes);
 	spec->max_attempts = get_int(&reader, "max_attempts", 1);
 	spec->retry_on = get_text(&reader, "retry_on");
 	spec->retry_delay_ms = get_pause_ms(&reader, "retry_delay");

@@ -14,7 +14,13 @@
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
-static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001};
+static const CmLimits limits = {.max_memory_mb = 2048,
+								.max_nano_cpus = INT64_C(2000000000),
+								.max_timeout_seconds = 3600,
+								.min_uid = 1001,
+								.max_pids = 256,
+								.max_stop_grace_ms = 60000,
+								.max_log_kb = 262144};
 
 /* The arrays that a definition points into. */
 typedef struct Arrays

@@ -114,6 +114,42 @@ CALL try('SET container_manager.default_run_as = root');
 CALL try('SET container_manager.max_memory_limit = 1');
 CALL try('SET container_manager.min_uid = 0');
 
+-- Limits on processes, how a job is stopped, and what its exit codes mean
+CALL submit($$'busybox', ulimits => '[]'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": "1024"}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": 1.5}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": {"soft": 1}}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": {"soft": 1, "hard": 2, "x": 3}}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": {"soft": 3, "hard": 2}}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": 1e99}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": -1}'$$);
+CALL submit($$'busybox', ulimits => '{"rtprio": 99}'$$);
+CALL submit($$'busybox', ulimits => '{"memlock": 536870913}'$$);
+CALL submit($$'busybox', ulimits => '{"nofile": {"soft": 1, "hard": 2}, "core": 0, "memlock": 536870912}'$$);
+CALL submit($$'busybox', shm_size => 0$$);
+CALL submit($$'busybox', shm_size => 513$$);
+CALL submit($$'busybox', shm_size => 512$$);
+CALL submit($$'busybox', pids_limit => 0$$);
+CALL submit($$'busybox', pids_limit => -1$$);
+CALL submit($$'busybox', pids_limit => 257$$);
+CALL submit($$'busybox', pids_limit => 256$$);
+CALL submit($$'busybox', log_limit => 0$$);
+CALL submit($$'busybox', log_limit => 2147483647$$);
+CALL submit($$'busybox', log_limit => 256$$);
+CALL submit($$'busybox', stop_signal => 'KILL'$$);
+CALL submit($$'busybox', stop_signal => 'SIGUSR1'$$);
+CALL submit($$'busybox', stop_grace => '-1 ms'$$);
+CALL submit($$'busybox', stop_grace => '61 s'$$);
+CALL submit($$'busybox', stop_grace => '1000000 years'$$);
+CALL submit($$'busybox', stop_grace => '0'$$);
+CALL submit($$'busybox', stop_grace => '1 min'$$);
+CALL submit($$'busybox', success_exit_codes => '{}'$$);
+CALL submit($$'busybox', success_exit_codes => '{0,256}'$$);
+CALL submit($$'busybox', success_exit_codes => '{-1}'$$);
+CALL submit($$'busybox', success_exit_codes => '{0,NULL}'$$);
+CALL submit($$'busybox', success_exit_codes => '{3,0,255,3}'$$);
+CALL submit($$'busybox', options => '{"ulimits": {"nofile": 10}, "shm_size": 5, "success_exit_codes": [0, 3], "stop_grace": "5 s"}'$$);
+
 -- Where
 CALL submit($$'busybox', host => 'nowhere'$$);
 CALL submit($$'busybox', host => ''$$);
@@ -239,7 +275,6 @@ CALL try($$SELECT cm_abandon_job(4711, repeat('x', 1001))$$);
 CALL try($$SELECT cm_abandon_job(4711, 'gone')$$);
 
 -- Not in this version, refused by name
-CALL submit($$'busybox', template => 't'$$);
 CALL submit($$'busybox', secret_environment => '{"A": "s"}'$$);
 CALL submit($$'busybox', environment_template => 'e'$$);
 CALL submit($$'busybox', depends_on => '{1}'$$);

@@ -27,6 +27,9 @@ line  two	tab" !x; echo; exec tail -f /dev/null$x$, environment =>
 	'an entrypoint of two words and args' => qq{'busybox:test', entrypoint => '{/bin/sh,-c}', args => ARRAY[\$x\$$print\$x\$,
 		'zero', '', 'two words', E'line\\nline', '\$HOME', '-x', '--', 'é"\\''', '*', '~', 'a=b', E'\\x01\\u0085\\x1b1']},
 	q{args for the image's entrypoint} => qq{'words:test', args => ARRAY[\$x\$set -- "\$HOME" "\$PWD"; $print\$x\$]},
+	'limits on processes' => q{'busybox:test', 'ulimit -n; ulimit -Hn; df -m /dev/shm | tail -n 1 | awk "{print \$2}"; exec tail -f /dev/null',
+		ulimits => '{"nofile": {"soft": 128, "hard": 256}, "core": 0}', shm_size => 7, pids_limit => 20, stop_signal => 'SIGUSR1',
+		stop_grace => '1500 ms', log_limit => 1, success_exit_codes => '{0,3}'},
 	'an empty entrypoint' => q{'words:test', entrypoint => '{}', args => '{/bin/sh,-c,"echo bare; exec tail -f /dev/null",""}'},
 	q{an entrypoint without the image's words} => q{'words:test', entrypoint => '{sleep,600}'},
 	'limits, and a bare uid' => q{'busybox:test', 'id; pwd; ls -ld /tmp "/a b" | cut -c1-30; exec tail -f /dev/null', run_as => '2000',
@@ -108,8 +111,10 @@ sub traits
 	my ($container) = @_;
 	my $c = $engine->inspect($container);
 	my %trait = map { $_ => $c->{HostConfig}{$_} } qw(ReadonlyRootfs CapDrop CapAdd SecurityOpt PidsLimit Memory
-	  MemorySwap NanoCpus Init Tmpfs NetworkMode IpcMode Privileged AutoRemove RestartPolicy Binds);
-	$trait{$_} = $c->{Config}{$_} for qw(User WorkingDir Image Tty OpenStdin Healthcheck);
+	  MemorySwap NanoCpus ShmSize Ulimits Init Tmpfs NetworkMode IpcMode Privileged AutoRemove RestartPolicy Binds);
+	$trait{$_} = $c->{Config}{$_} for qw(User WorkingDir Image Tty OpenStdin Healthcheck StopTimeout);
+	$trait{StopSignal} = $c->{Config}{StopSignal} // 'SIGTERM';
+	$trait{Ulimits} = [ sort { $a->{Name} cmp $b->{Name} } @{ $trait{Ulimits} // [] } ];
 	$trait{words} = [ grep { defined } @{ $c->{Config}{Entrypoint} // [] }, @{ $c->{Config}{Cmd} // [] } ];
 	shift @{ $trait{words} } if @{ $trait{words} } && $trait{words}[0] eq '';
 	$trait{Env} = [ sort @{ $c->{Config}{Env} // [] } ];

@@ -21,7 +21,13 @@
 
 #define NO_SETTING "No setting raises this bound."
 
-static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001};
+static const CmLimits limits = {.max_memory_mb = 2048,
+								.max_nano_cpus = INT64_C(2000000000),
+								.max_timeout_seconds = 3600,
+								.min_uid = 1001,
+								.max_pids = 256,
+								.max_stop_grace_ms = 60000,
+								.max_log_kb = 262144};
 
 static const CmNetwork bridge = {.name = "bridge"};
 
@@ -1311,6 +1317,167 @@ test_name_bytes(void)
 	ok(!cm_policy_is_network_name("container:x"), "container's network");
 }
 
+#define ULIMIT_HINT "Those that can are core, cpu, data, fsize, memlock, nofile, nproc and stack."
+#define RAISE(setting) "Ask for less, or have an administrator raise container_manager." setting "."
+#define MB INT64_C(1048576)
+
+/* Of a job with 512 MB. */
+static const struct
+{
+	CmUlimit ulimit;
+	const char *sqlstate;
+	const char *message;
+	const char *hint;
+} ulimit_rows[] = {
+	{{"nofile", 1024, 1024}, NULL, NULL, NULL},
+	{{"nofile", 0, 1048576}, NULL, NULL, NULL},
+	{{"nofile", 0, 1048577},
+	 OVER,
+	 "ulimit \"nofile\" of 1048577 is over the bound of 1048576",
+	 NO_SETTING},
+	{{"nofile", -1, 5},
+	 BAD,
+	 "ulimit \"nofile\" is below 0",
+	 "Leave it out to have what the engine gives by itself."},
+	{{"nofile", 5, -1},
+	 BAD,
+	 "ulimit \"nofile\" is below 0",
+	 "Leave it out to have what the engine gives by itself."},
+	{{"nofile", 6, 5}, BAD, "soft ulimit \"nofile\" of 6 is over the hard one of 5", ""},
+	{{"cpu", 1, 31622400}, NULL, NULL, NULL},
+	{{"nproc", 1, 4194305},
+	 OVER,
+	 "ulimit \"nproc\" of 4194305 is over the bound of 4194304",
+	 NO_SETTING},
+	{{"core", 0, 0}, NULL, NULL, NULL},
+	{{"core", 0, 512 * MB}, NULL, NULL, NULL},
+	{{"memlock", 0, 512 * MB + 1},
+	 OVER,
+	 "ulimit \"memlock\" of 536870913 is over the bound of 536870912",
+	 "The bound is the job's memory_limit."},
+	{{"stack", 0, 512 * MB}, NULL, NULL, NULL},
+	{{"data", 0, 512 * MB}, NULL, NULL, NULL},
+	{{"fsize", 1, INT64_C(1) << 50}, NULL, NULL, NULL},
+	{{"nice", 20, 20}, BAD, "ulimit \"nice\" cannot be set", ULIMIT_HINT},
+	{{"rtprio", 1, 1}, BAD, "ulimit \"rtprio\" cannot be set", ULIMIT_HINT},
+	{{"NOFILE", 1, 1}, BAD, "ulimit \"NOFILE\" cannot be set", ULIMIT_HINT},
+	{{"a\n", 1, 1}, BAD, "ulimit \"a?\" cannot be set", ULIMIT_HINT},
+	{{NULL, 1, 1}, BAD, "ulimit \"\" cannot be set", ULIMIT_HINT},
+};
+
+static void
+test_ulimits(void)
+{
+	CmUlimit twice[] = {{"nofile", 1, 1}, {"core", 0, 0}, {"nofile", 2, 2}};
+	CmJobSpec spec = make_spec();
+
+	for (size_t i = 0; i < lengthof(ulimit_rows); i++)
+	{
+		char name[32];
+
+		snprintf(name, sizeof(name), "ulimit row %zu", i);
+		spec.ulimits = &ulimit_rows[i].ulimit;
+		spec.n_ulimits = 1;
+		check(&spec, name, ulimit_rows[i].sqlstate, "ulimits", ulimit_rows[i].message,
+			  ulimit_rows[i].hint);
+	}
+	spec.ulimits = twice;
+	spec.n_ulimits = 2;
+	check(&spec, "two ulimits", NULL, NULL, NULL, NULL);
+	spec.n_ulimits = 3;
+	check(&spec, "a ulimit twice", BAD, "ulimits", "ulimit \"nofile\" is given twice", "");
+}
+
+static const struct
+{
+	const char *column;
+	size_t offset;
+	int64_t value;
+	const char *sqlstate;
+	const char *message;
+	const char *hint;
+} process_rows[] = {
+	{"shm_size", offsetof(CmJobSpec, shm_size_mb), 512, NULL, NULL, NULL},
+	{"shm_size", offsetof(CmJobSpec, shm_size_mb), 513, BAD,
+	 "shm_size of 513 MB is over the memory_limit of 512 MB",
+	 "What is in /dev/shm counts as memory of the job: raise memory_limit, or make it smaller."},
+	{"shm_size", offsetof(CmJobSpec, shm_size_mb), -1, BAD,
+	 "shm_size of -1 MB is below the least of 1 MB", ""},
+	{"pids_limit", offsetof(CmJobSpec, pids_limit), 2, NULL, NULL, NULL},
+	{"pids_limit", offsetof(CmJobSpec, pids_limit), 256, NULL, NULL, NULL},
+	{"pids_limit", offsetof(CmJobSpec, pids_limit), 257, OVER,
+	 "pids_limit of 257 is over the limit of 256", RAISE("pids_limit")},
+	{"pids_limit", offsetof(CmJobSpec, pids_limit), 1, BAD,
+	 "pids_limit of 1 is below the least of 2", ""},
+	{"pids_limit", offsetof(CmJobSpec, pids_limit), -1, BAD,
+	 "pids_limit of -1 is below the least of 2", ""},
+	{"log_limit", offsetof(CmJobSpec, log_limit_mb), 256, NULL, NULL, NULL},
+	{"log_limit", offsetof(CmJobSpec, log_limit_mb), 257, OVER,
+	 "log_limit of 257 MB is over the limit of 262144 kB", RAISE("max_log_size")},
+	{"log_limit", offsetof(CmJobSpec, log_limit_mb), -1, BAD,
+	 "log_limit of -1 MB is below the least of 1 MB", ""},
+	{"stop_grace", offsetof(CmJobSpec, stop_grace_ms), -1, NULL, NULL, NULL},
+	{"stop_grace", offsetof(CmJobSpec, stop_grace_ms), 60000, NULL, NULL, NULL},
+	{"stop_grace", offsetof(CmJobSpec, stop_grace_ms), 60001, OVER,
+	 "stop_grace of 60001 ms is over the limit of 60000 ms", RAISE("max_stop_grace")},
+	{"stop_grace", offsetof(CmJobSpec, stop_grace_ms), -2, BAD,
+	 "stop_grace is negative, or absurdly long", ""},
+};
+
+static void
+test_process_numbers(void)
+{
+	for (size_t i = 0; i < lengthof(process_rows); i++)
+	{
+		CmJobSpec spec = make_spec();
+		char name[64];
+
+		snprintf(name, sizeof(name), "%s of %lld", process_rows[i].column,
+				 (long long) process_rows[i].value);
+		memcpy((char *) &spec + process_rows[i].offset, &process_rows[i].value, sizeof(int64_t));
+		check(&spec, name, process_rows[i].sqlstate, process_rows[i].column,
+			  process_rows[i].message, process_rows[i].hint);
+	}
+}
+
+static void
+test_stopping(void)
+{
+	static const struct
+	{
+		const char *name;
+		int number;
+	} rows[] = {{"SIGTERM", 15}, {"SIGINT", 2},	   {"SIGQUIT", 3}, {"SIGHUP", 1},  {"SIGUSR1", 10},
+				{"SIGUSR2", 12}, {"SIGWINCH", 28}, {"SIGKILL", 0}, {"SIGSTOP", 0}, {"TERM", 0},
+				{"sigterm", 0},	 {"15", 0},		   {"", 0},		   {"SIGTERM ", 0}};
+	CmJobSpec spec = make_spec();
+
+	for (size_t i = 0; i < lengthof(rows); i++)
+	{
+		char message[64];
+
+		snprintf(message, sizeof(message), "stop_signal of \"%s\" is not known", rows[i].name);
+		is_int(cm_policy_signal_number(rows[i].name), rows[i].number, "number of %s", rows[i].name);
+		spec.stop_signal = rows[i].name;
+		check(&spec, rows[i].name, rows[i].number ? NULL : BAD, "stop_signal",
+			  rows[i].number ? NULL : message,
+			  "Write SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2 or SIGWINCH; "
+			  "SIGKILL follows after stop_grace.");
+	}
+}
+
+static void
+test_exit_codes(void)
+{
+	CmJobSpec spec = make_spec();
+
+	spec.success_exit_codes.is_set = true;
+	check(&spec, "no exit code is good", BAD, "success_exit_codes", "success_exit_codes is empty",
+		  "Name the exit codes that mean success, or leave it out for 0.");
+	spec.success_exit_codes.bits[31] = 0x80;
+	check(&spec, "255 is good", NULL, NULL, NULL, NULL);
+}
+
 int
 main(void)
 {
@@ -1322,6 +1489,10 @@ main(void)
 	test_volumes();
 	test_numbers();
 	test_retries();
+	test_ulimits();
+	test_process_numbers();
+	test_stopping();
+	test_exit_codes();
 	test_pairs();
 	test_tmpfs();
 	test_words();
