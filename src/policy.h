@@ -23,7 +23,8 @@ typedef struct CmLimits
 	int64_t max_memory_mb;
 	int64_t max_nano_cpus;
 	int64_t max_timeout_seconds;
-	int64_t min_uid; /* lowest uid a container may run as */
+	int64_t min_uid;		  /* lowest uid a container may run as */
+	int64_t max_keep_seconds; /* 0: no container is kept */
 } CmLimits;
 
 /* Hard bounds that no setting raises: they keep request bodies bounded. */

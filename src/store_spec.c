@@ -314,26 +314,12 @@ get_nano_cpus(RowReader *reader)
 static void
 refuse_unavailable(RowReader *reader)
 {
-	static const char *const columns[] = {"template",
-										  "secret_environment",
-										  "environment_template",
-										  "depends_on",
-										  "unique_key",
-										  "docker_options",
-										  "parameters",
-										  "volumes",
-										  "ulimits",
-										  "shm_size",
-										  "pids_limit",
-										  "stop_signal",
-										  "stop_grace",
-										  "log_limit",
-										  "success_exit_codes",
-										  "keep_container",
-										  "depends_on_any_end",
-										  "on_conflict",
-										  "concurrency_key",
-										  "concurrency_limit"};
+	static const char *const columns[] = {
+		"template",	   "secret_environment", "environment_template", "depends_on",
+		"unique_key",  "docker_options",	 "parameters",			 "volumes",
+		"ulimits",	   "shm_size",			 "pids_limit",			 "stop_signal",
+		"stop_grace",  "log_limit",			 "success_exit_codes",	 "depends_on_any_end",
+		"on_conflict", "concurrency_key",	 "concurrency_limit"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
@@ -409,6 +395,7 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->retry_delay_ms = get_pause_ms(&reader, "retry_delay");
 	spec->on_host_loss = get_host_loss(&reader);
 	spec->host_loss_grace_ms = get_pause_ms(&reader, "host_loss_grace");
+	spec->keep_container_ms = get_pause_ms(&reader, "keep_container");
 	check_host_labels(&reader);
 	refuse_unavailable(&reader);
 	return !reader.failed;
