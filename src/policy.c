@@ -791,7 +791,10 @@ static bool
 check_keep(int64_t keep_ms, const CmLimits *limits, CmProblem *problem)
 {
 	if (keep_ms < 0)
-		return refuse(problem, BAD_VALUE, "keep_container", "keep_container is out of range");
+	{
+		refuse(problem, BAD_VALUE, "keep_container", "keep_container is out of range");
+		return add_hint(problem, "Give a positive interval, or leave it out.");
+	}
 	if (keep_ms <= limits->max_keep_seconds * 1000)
 		return true;
 	refuse(problem, OVER_LIMIT, "keep_container",
