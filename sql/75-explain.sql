@@ -98,9 +98,9 @@ AS $$
         (2, 'exec format error',
          'the file is made for another kind of CPU than the host''s, or is a script without a first line like #!/bin/sh.'),
         (3, '[FATAL tini',
-         'the container''s init could not start the command. The image lacks it, or it is not executable.'),
+         'the container''s init could not start the command. The image lacks it, or it is not executable, or not made for this CPU.'),
         (4, 'catatonit: failed to exec',
-         'the container''s init could not start the command. The image lacks it, or it is not executable.'),
+         'the container''s init could not start the command. The image lacks it, or it is not executable, or not made for this CPU.'),
         (5, 'Read-only file system',
          CASE WHEN j.read_only THEN
              'only /tmp and tmpfs directories can be written. Write there, add tmpfs => ''{"/path": 64}'', or submit with read_only => false.'
@@ -116,7 +116,9 @@ AS $$
         (11, 'Operation not permitted',
          'containers have no capabilities here, so that chown, mount, raw sockets and the like fail.'),
         (12, 'Permission denied',
-         format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as)),
+         CASE j.exit_code WHEN 126 THEN
+             format('the file must be executable by user %s (chmod +x), and its interpreter, too.', j.run_as)
+         ELSE format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as) END),
         (13, 'EACCES',
          format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as)),
         (14, 'bad address', n.unresolved),

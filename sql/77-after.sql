@@ -39,7 +39,7 @@ COMMENT ON FUNCTION cm_internal.leave_kept_containers(integer, text) IS
 CREATE FUNCTION cm_remove_kept_container(id bigint) RETURNS boolean
 STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_remove_kept_container';
 COMMENT ON FUNCTION cm_remove_kept_container(bigint) IS
-    'Removes the container that a failed job has kept, before its time. False: it keeps none.';
+    'Removes the container that a failed job has kept. False: it keeps none.';
 
 CREATE FUNCTION cm_job_processes(
     id bigint,

@@ -152,7 +152,7 @@ cm_engine_read_changes(CmHttpRequest *request, CmChange **changes, int *n, CmFau
 		return true;
 	if (reply->kind != CM_JSON_ARRAY)
 		return cm_engine_set_garbled(fault, "the reply to changes");
-	*changes = palloc_extended(sizeof(CmChange) * Max(reply->count, 1), MCXT_ALLOC_HUGE);
+	*changes = palloc(sizeof(CmChange) * Max(reply->count, 1));
 	for (int i = 0; i < reply->count; i++)
 	{
 		CmChange *change = &(*changes)[*n];

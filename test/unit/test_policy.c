@@ -21,7 +21,7 @@
 
 #define NO_SETTING "No setting raises this bound."
 
-static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001};
+static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001, 60};
 
 /* The least that is whole. */
 static CmJobSpec
@@ -258,6 +258,12 @@ static const struct
 	const char *message;
 	const char *hint;
 } number_rows[] = {
+#define KEEP "keep_container", offsetof(CmJobSpec, keep_container_ms)
+	{KEEP, 0, NULL, NULL, NULL},
+	{KEEP, 60000, NULL, NULL, NULL},
+	{KEEP, 60001, OVER, "keep_container of 61 s is over the limit of 60 s",
+	 ASK_LESS("max_keep_container")},
+	{KEEP, -1, BAD, "keep_container is out of range", "Give a positive interval, or leave it out."},
 #define MEMORY "memory_limit", offsetof(CmJobSpec, memory_limit_mb)
 	{MEMORY, 6, NULL, NULL, NULL},
 	{MEMORY, 2048, NULL, NULL, NULL},
