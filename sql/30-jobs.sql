@@ -136,7 +136,7 @@ COMMENT ON COLUMN cm_jobs.stop_signal IS 'Signal that asks it to end; NULL: SIGT
 COMMENT ON COLUMN cm_jobs.stop_grace IS 'Time between stop_signal and SIGKILL; NULL: the setting''s.';
 COMMENT ON COLUMN cm_jobs.log_limit IS 'How much of its output is kept, in MB; NULL: the setting''s max_log_size.';
 COMMENT ON COLUMN cm_jobs.success_exit_codes IS 'Exit codes that mean it completed; NULL: 0 alone.';
-COMMENT ON COLUMN cm_jobs.keep_container IS 'How long a container that failed is kept for a look.';
+COMMENT ON COLUMN cm_jobs.keep_container IS 'How long the stopped container is kept for a look when the job failed.';
 COMMENT ON COLUMN cm_jobs.depends_on_any_end IS 'Whether it follows however its dependencies end.';
 COMMENT ON COLUMN cm_jobs.on_conflict IS 'What is done when unique_key is taken: error, skip or replace.';
 COMMENT ON COLUMN cm_jobs.concurrency_key IS 'Jobs with one key do not run at the same time.';

@@ -70,6 +70,7 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         DELETE FROM cm_internal.host_drains d WHERE d.host_name = OLD.name;
         DELETE FROM cm_internal.host_states s WHERE s.host_id = OLD.id;
+        PERFORM cm_internal.leave_kept_containers(OLD.id, OLD.name);
         DELETE FROM cm_internal.host_tls t WHERE t.host_id = OLD.id;
         DELETE FROM cm_internal.host_certificates c WHERE c.host_id = OLD.id;
         DELETE FROM cm_internal.accepted_engines a WHERE a.host_id = OLD.id;

@@ -151,11 +151,12 @@ CREATE FUNCTION cm_submit_job(
     on_conflict text DEFAULT NULL,
     concurrency_key text DEFAULT NULL,
     concurrency_limit integer DEFAULT NULL,
-    options jsonb DEFAULT NULL
+    options jsonb DEFAULT NULL,
+    dry_run boolean DEFAULT false
 ) RETURNS bigint
 LANGUAGE C AS 'MODULE_PATHNAME', 'cm_submit_job';
 COMMENT ON FUNCTION cm_submit_job IS
-    'Submits a job; it runs after COMMIT. Returns its id. NULL leaves a parameter unsaid; options takes further columns of cm_jobs.';
+    'Submits a job; it runs after COMMIT. Returns its id. NULL leaves a parameter unsaid; options takes further columns of cm_jobs. With dry_run it checks all of it, shows the docker command line in a NOTICE, submits nothing and returns NULL.';
 
 CREATE FUNCTION cm_cancel_job(id bigint) RETURNS boolean
 STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_cancel_job';

@@ -78,8 +78,8 @@ CREATE FUNCTION cm_internal.advise_from_output(j @extschema@.cm_jobs) RETURNS te
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH last_bytes AS (
-        SELECT s.stream, c.bytes
+    WITH output AS (
+        SELECT lower(encode(c.bytes, 'escape')) AS words
         FROM (VALUES (2), (1)) s (stream)
         CROSS JOIN LATERAL (
             SELECT substring(k.bytes FROM greatest(1, octet_length(k.bytes) - 65535)) AS bytes
@@ -90,36 +90,49 @@ AS $$
         ) c
     )
     SELECT format('Its output says "%s": ', w.words) || w.advice
-    FROM (VALUES
-        (1, '[FATAL tini',
-         'the container''s init could not start the command. The image lacks it, or it is not executable.'),
-        (2, 'exec format error', 'the image is made for another kind of CPU.'),
-        (3, 'Exec format error', 'the image is made for another kind of CPU.'),
-        (4, 'Read-only file system',
+    FROM (SELECT m.name, format('a host name could not be resolved; its network is %s%s.', m.name,
+               CASE m.name WHEN 'none' THEN ', which leads nowhere' ELSE '' END) AS unresolved
+          FROM (SELECT cm_internal.name_networks(j.networks) AS name) m) n
+    CROSS JOIN LATERAL (VALUES
+        (1, 'exec /bin/sh failed: No such file or directory',
+         'the image has no /bin/sh, which the parameter command needs. Give the program and its words by args or entrypoint.'),
+        (2, 'exec format error',
+         'the file is made for another kind of CPU than the host''s, or is a script without a first line like #!/bin/sh.'),
+        (3, '[FATAL tini',
+         'the container''s init could not start the command. The image lacks it, or it is not executable, or not made for this CPU.'),
+        (4, 'catatonit: failed to exec',
+         'the container''s init could not start the command. The image lacks it, or it is not executable, or not made for this CPU.'),
+        (5, 'Read-only file system',
          CASE WHEN j.read_only THEN
              'only /tmp and tmpfs directories can be written. Write there, add tmpfs => ''{"/path": 64}'', or submit with read_only => false.'
          ELSE 'some directories of a container can never be written.' END),
-        (5, 'No space left on device',
+        (6, 'No space left on device',
          format('a tmpfs or the host''s disk is full. /tmp holds up to %s MB unless tmpfs says otherwise.', j.memory_limit)),
-        (6, 'Cannot allocate memory',
+        (7, 'Disk quota exceeded', 'what it may write on that disk is used up.'),
+        (8, 'Cannot allocate memory',
          format('it reached memory_limit (%s MB) or the limit on processes.', j.memory_limit)),
-        (7, 'Resource temporarily unavailable',
-         'perhaps it reached container_manager.pids_limit, the limit on processes and threads.'),
-        (8, 'Operation not permitted',
+        (9, 'Resource temporarily unavailable',
+         'perhaps it reached the limit on processes and threads: pids_limit, at most container_manager.pids_limit.'),
+        (10, 'Too many open files', 'it reached the limit on open files, a ulimit.'),
+        (11, 'Operation not permitted',
          'containers have no capabilities here, so that chown, mount, raw sockets and the like fail.'),
-        (9, 'Permission denied',
+        (12, 'Permission denied',
+         CASE j.exit_code WHEN 126 THEN
+             format('the file must be executable by user %s (chmod +x), and its interpreter, too.', j.run_as)
+         ELSE format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as) END),
+        (13, 'EACCES',
          format('it runs as user %s. Give that user the right in the image, write to /tmp, or choose another by run_as.', j.run_as)),
-        (10, 'bad address',
-         format('a host name could not be resolved; its network is %s.', cm_internal.name_networks(j.networks))),
-        (11, 'name resolution',
-         format('a host name could not be resolved; its network is %s.', cm_internal.name_networks(j.networks))),
-        (12, 'Could not resolve host',
-         format('a host name could not be resolved; its network is %s.', cm_internal.name_networks(j.networks))),
-        (13, 'Network is unreachable',
-         format('it has no way there; its network is %s.', cm_internal.name_networks(j.networks)))
+        (14, 'bad address', n.unresolved),
+        (15, 'name resolution', n.unresolved),
+        (16, 'Could not resolve', n.unresolved),
+        (17, 'Name or service not known', n.unresolved),
+        (18, 'no such host', n.unresolved),
+        (19, 'ENOTFOUND', n.unresolved),
+        (20, 'Network is unreachable',
+         format('it has no way there; its network is %s.', n.name))
     ) w (rank, words, advice)
     WHERE j.failure_reason = 'exit_code'
-      AND EXISTS (SELECT FROM last_bytes b WHERE position(w.words::bytea IN b.bytes) > 0)
+      AND EXISTS (SELECT FROM output o WHERE position(lower(w.words) IN o.words) > 0)
     ORDER BY w.rank
     LIMIT 1
 $$;
@@ -295,6 +308,19 @@ $$;
 COMMENT ON FUNCTION cm_internal.explain_attempts(@extschema@.cm_jobs) IS
     'A job''s attempts and how they ended.';
 
+CREATE FUNCTION cm_internal.explain_kept(job bigint) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('%1$s, kept on host %2$s until %3$s. There: docker logs %1$s; docker cp %1$s:/path .; docker commit %1$s name. Here: cm_job_changes(%4$s); cm_remove_kept_container(%4$s).',
+                  left(k.container_id, 12), h.name, date_trunc('second', k.keep_until), k.job_id)
+    FROM cm_internal.kept_containers k
+    JOIN @extschema@.cm_hosts h ON h.id = k.host_id
+    WHERE k.job_id = explain_kept.job AND k.keep_until > clock_timestamp()
+$$;
+COMMENT ON FUNCTION cm_internal.explain_kept(bigint) IS
+    'Where the container of a failed job is kept and how to look at it, or NULL.';
+
 CREATE FUNCTION cm_internal.find_job(id bigint) RETURNS @extschema@.cm_jobs
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -384,7 +410,7 @@ BEGIN
                     FROM jsonb_each_text(j.host_labels) l), '') || '; none chosen yet'
             WHEN j.host IS NULL OR j.status = 'pending' THEN 'must be ' || coalesce(j.requested_host, j.host)
             ELSE j.host || coalesce(', ' || host_state, '') END),
-        (6, 'container', left(j.container_id, 12)),
+        (6, 'container', coalesce(cm_internal.explain_kept(j.id), left(j.container_id, 12))),
         (7, 'times', cm_internal.explain_times(j)),
         (8, 'limits', format('%s MB memory, %s CPU, %s s; user %s, network %s, root file system %s',
             j.memory_limit, trim_scale(j.cpu_limit), j.timeout_seconds, j.run_as,
@@ -447,63 +473,70 @@ AS $$
 $$;
 COMMENT ON FUNCTION cm_internal.volume_words(@extschema@.cm_jobs) IS 'Volumes as options of docker run.';
 
--- The words follow the create request (engine_body.c), without our labels: the
--- executor must not take the container for its own.
+-- One row per option, in the order of the line; a row that does not apply has
+-- NULL words.  They follow the create request (engine_body.c), without our labels:
+-- the executor must not take the container for its own.
+CREATE FUNCTION cm_internal.docker_run_options(
+    j @extschema@.cm_jobs, OUT place integer, OUT name text, OUT words text[])
+RETURNS SETOF record
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- A bare uid is its own group, and the owner of what is writable.
+    WITH u AS (SELECT j.run_as || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END AS run_as)
+    SELECT o.place, o.name, o.words
+    FROM u
+    CROSS JOIN LATERAL (
+        VALUES
+        (10, NULL, ARRAY['--rm=false', '--init', '--cap-drop', 'ALL', '--security-opt', 'no-new-privileges',
+                         '--ipc', 'private', '--no-healthcheck']),
+        (20, NULL, ARRAY['--pids-limit', coalesce(j.pids_limit::text,
+                         current_setting('container_manager.pids_limit', true), '256')]),
+        (21, NULL, ARRAY['--memory', j.memory_limit || 'm', '--memory-swap', j.memory_limit || 'm']),
+        (22, NULL, ARRAY['--cpus', trim_scale(j.cpu_limit)::text]),
+        (23, NULL, ARRAY['--shm-size', coalesce(j.shm_size, 64) || 'm']),
+        (25, NULL, ARRAY['--stop-signal', j.stop_signal]),
+        (26, NULL, ARRAY['--stop-timeout', ceil(extract(epoch FROM j.stop_grace))::bigint::text]),
+        (30, NULL, CASE WHEN j.read_only THEN ARRAY['--read-only'] END),
+        (50, NULL, ARRAY['--user', u.run_as]),
+        (45, NULL, cm_internal.volume_words(j)),
+        (60, NULL, cm_internal.network_words(j.networks)),
+        (70, NULL, CASE WHEN EXISTS (SELECT FROM @extschema@.cm_hosts h
+                                     WHERE h.name = coalesce(j.host, j.requested_host) AND NOT h.auto_pull_images)
+                        THEN ARRAY['--pull', 'never'] END),
+        (90, NULL, ARRAY['-w', j.working_directory])
+        UNION ALL
+        SELECT 24, l.key, ARRAY['--ulimit', l.key || '=' || CASE jsonb_typeof(l.value)
+            WHEN 'object' THEN concat_ws(':', l.value ->> 'soft', l.value ->> 'hard')
+            ELSE l.value #>> '{}' END]
+        FROM jsonb_each(CASE jsonb_typeof(j.ulimits) WHEN 'object' THEN j.ulimits END) l
+        UNION ALL
+        SELECT 40, t.key, ARRAY['--tmpfs', format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm,uid=%s,gid=%s',
+            t.key, t.value, split_part(u.run_as, ':', 1), split_part(u.run_as, ':', 2))]
+        FROM jsonb_each_text(jsonb_build_object('/tmp', j.memory_limit) || j.tmpfs) t
+        UNION ALL
+        SELECT 80, e.key, ARRAY['-e', e.key || '=' || e.value]
+        FROM jsonb_each_text('{"HOME": "/tmp", "TMPDIR": "/tmp"}'::jsonb || coalesce(j.environment, '{}')) e
+        UNION ALL
+        SELECT 81, s.name, ARRAY['-e', s.name]
+        FROM jsonb_object_keys(j.secret_environment) s (name)
+    ) o (place, name, words)
+    WHERE array_position(o.words, NULL) IS NULL AND o.words IS NOT NULL
+$$;
+COMMENT ON FUNCTION cm_internal.docker_run_options(@extschema@.cm_jobs) IS
+    'The options of docker run that a job''s columns ask for.';
+
 CREATE FUNCTION cm_job_docker_command(id bigint) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     j @extschema@.cm_jobs := cm_internal.find_job(cm_job_docker_command.id);
-    tmpfs jsonb := jsonb_build_object('/tmp', j.memory_limit) || j.tmpfs;
-    environment jsonb := '{"HOME": "/tmp", "TMPDIR": "/tmp"}'::jsonb || coalesce(j.environment, '{}');
-    -- A bare uid is its own group, and the owner of what is writable.
-    run_as text := j.run_as || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END;
     words text[];
 BEGIN
-    words := ARRAY['docker', 'run', '--rm=false', '--init', '--cap-drop', 'ALL',
-        '--security-opt', 'no-new-privileges', '--ipc', 'private', '--no-healthcheck',
-        '--pids-limit', coalesce(j.pids_limit::text, current_setting('container_manager.pids_limit', true), '256'),
-        '--memory', j.memory_limit || 'm', '--memory-swap', j.memory_limit || 'm',
-        '--cpus', trim_scale(j.cpu_limit)::text,
-        '--shm-size', coalesce(j.shm_size, 64) || 'm'];
-    words := words
-        || (SELECT array_agg(w ORDER BY u.key, o.position)
-            FROM jsonb_each(coalesce(j.ulimits, '{}')) u
-            CROSS JOIN LATERAL unnest(ARRAY['--ulimit', CASE jsonb_typeof(u.value)
-                WHEN 'object' THEN format('%s=%s:%s', u.key, u.value ->> 'soft', u.value ->> 'hard')
-                ELSE format('%s=%s', u.key, u.value) END]) WITH ORDINALITY o (w, position))
-        || CASE WHEN j.stop_signal IS NOT NULL THEN ARRAY['--stop-signal', j.stop_signal] END
-        || CASE WHEN j.stop_grace IS NOT NULL THEN
-               ARRAY['--stop-timeout', ceil(extract(epoch FROM j.stop_grace))::bigint::text] END;
-    IF j.read_only THEN
-        words := words || '--read-only'::text;
-    END IF;
-    words := words
-        || (SELECT array_agg(w ORDER BY t.key, o.position)
-            FROM jsonb_each_text(tmpfs) t
-            CROSS JOIN LATERAL unnest(ARRAY['--tmpfs',
-                format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm,uid=%s,gid=%s', t.key, t.value,
-                       split_part(run_as, ':', 1), split_part(run_as, ':', 2))])
-                WITH ORDINALITY o (w, position))
-        || ARRAY['--user', run_as]
-        || cm_internal.network_words(j.networks)
-        || cm_internal.volume_words(j);
-    IF EXISTS (SELECT FROM @extschema@.cm_hosts h
-               WHERE h.name = coalesce(j.host, j.requested_host) AND NOT h.auto_pull_images) THEN
-        words := words || ARRAY['--pull', 'never'];
-    END IF;
-    words := words
-        || (SELECT array_agg(w ORDER BY e.key, o.position)
-            FROM jsonb_each_text(environment) e
-            CROSS JOIN LATERAL unnest(ARRAY['-e', e.key || '=' || e.value]) WITH ORDINALITY o (w, position))
-        || (SELECT array_agg(w ORDER BY s.name, o.position)
-            FROM jsonb_object_keys(coalesce(j.secret_environment, '{}')) s (name)
-            CROSS JOIN LATERAL unnest(ARRAY['-e', s.name]) WITH ORDINALITY o (w, position));
-    IF j.working_directory IS NOT NULL THEN
-        words := words || ARRAY['-w', j.working_directory];
-    END IF;
-
+    SELECT ARRAY['docker', 'run'] || array_agg(w.word ORDER BY o.place, o.name, w.n) INTO words
+    FROM cm_internal.docker_run_options(j) o
+    CROSS JOIN LATERAL unnest(o.words) WITH ORDINALITY w (word, n);
     IF j.command IS NOT NULL THEN
         words := words || ARRAY['--entrypoint', '/bin/sh', j.image, '-c', j.command];
     ELSIF j.entrypoint IS NOT NULL THEN
@@ -524,6 +557,8 @@ REVOKE ALL ON FUNCTION
     cm_internal.explain_exit_code(integer),
     cm_internal.advise_exit_code(cm_jobs),
     cm_internal.advise_from_output(cm_jobs),
+    cm_internal.explain_kept(bigint),
+    cm_internal.docker_run_options(cm_jobs),
     cm_internal.explain_end(cm_jobs),
     cm_internal.advise_end(cm_jobs),
     cm_internal.advise_waiting(text),

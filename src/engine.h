@@ -276,6 +276,37 @@ extern CmHttpRequest *cm_engine_begin_list_all(CmEngine *engine, CmEngineDone on
 extern bool cm_engine_read_list_all(CmHttpRequest *request, CmShown **shown, int *n,
 									CmFault *fault);
 
+/* --- a look into one (engine_peek.c) --- */
+
+/* As the engine tells; texts are one line each. */
+typedef struct CmProcess
+{
+	int64 pid; /* -1: not told */
+	int64 parent_pid;
+	char user[64];
+	char elapsed[32];
+	const char *command;
+} CmProcess;
+
+extern CmHttpRequest *cm_engine_begin_top(CmEngine *engine, const char *id, CmEngineDone on_done,
+										  void *arg);
+/* false with http_status 404: there is no such container; 409 (podman: 500): it
+ * does not run. */
+extern bool cm_engine_read_top(CmHttpRequest *request, CmProcess **processes, int *n,
+							   CmFault *fault);
+
+/* Something that is not as it is in the image. */
+typedef struct CmChange
+{
+	const char *path; /* of any length and content */
+	const char *kind; /* "added", "changed", "deleted" */
+} CmChange;
+
+extern CmHttpRequest *cm_engine_begin_changes(CmEngine *engine, const char *id,
+											  CmEngineDone on_done, void *arg);
+extern bool cm_engine_read_changes(CmHttpRequest *request, CmChange **changes, int *n,
+								   CmFault *fault);
+
 /* --- marks of who is in charge (engine_markers.c) --- */
 
 typedef struct CmMarker

@@ -75,6 +75,9 @@ typedef struct Turn
 	int **stray_attempts;
 	CmExecHost **stray_hosts;
 	int n_stray_hosts;
+
+	int *kept_hosts; /* where containers are that are kept no longer */
+	int n_kept;
 } Turn;
 
 /* --- what waits to be recorded --- */
@@ -263,6 +266,19 @@ check_publishing(void)
 	cm_ex.publish_check_ms = cm_ex.now_ms + PUBLISH_CHECK_MS;
 }
 
+/* From now on: it may have waited to be recorded. */
+static void
+plan_keeping(CmRecord *record)
+{
+	const char *kept;
+
+	if (record->keep_ms == 0 || record->again)
+		return;
+	record->keep_until = GetCurrentTimestamp() + record->keep_ms * 1000;
+	kept = psprintf(CM_KEPT_DETAIL "%s", timestamptz_to_str(record->keep_until));
+	record->detail = record->detail != NULL ? psprintf("%s; %s", record->detail, kept) : kept;
+}
+
 static void
 step_records(Turn *turn)
 {
@@ -286,7 +302,8 @@ step_records(Turn *turn)
 		if (waiting->task->s.cancel_requested || waiting->task->s.abandoned)
 			waiting->record.again = false;
 		turn->batch[turn->n_records] = waiting;
-		turn->records[turn->n_records++] = waiting->record;
+		turn->records[turn->n_records] = waiting->record;
+		plan_keeping(&turn->records[turn->n_records++]);
 	}
 	if (turn->n_records == 0)
 		return;
@@ -626,22 +643,14 @@ step_placements(Turn *turn)
  * not yet replicated when we took over.  They run where they were found.
  */
 static void
-take_found(Turn *turn, const CmExecHost *host, const int64 *job_ids)
+take_found(Turn *turn, const CmExecHost *host, const CmFound *found)
 {
 	CmLimits limits = cm_guc_limits();
-	CmFound *found;
 	CmTaken *taken;
 	int n;
 
 	if (cm_ex.identity.old_jobs_up_to == 0)
 		return;
-	found = palloc(sizeof(CmFound) * host->n_strays);
-	for (int i = 0; i < host->n_strays; i++)
-	{
-		found[i].job_id = job_ids[i];
-		found[i].attempt = host->strays[i].attempt;
-		found[i].container_id = host->strays[i].id;
-	}
 	check_publishing();
 	taken = cm_store_take_found(host->id, found, host->n_strays, cm_ex.identity.old_jobs_up_to,
 								&limits, &n);
@@ -651,6 +660,20 @@ take_found(Turn *turn, const CmExecHost *host, const int64 *job_ids)
 							  : palloc(sizeof(CmTaken) * n);
 	memcpy(turn->found + turn->n_found, taken, sizeof(CmTaken) * n);
 	turn->n_found += n;
+}
+
+static CmFound *
+make_found(const CmExecHost *host)
+{
+	CmFound *found = palloc(sizeof(CmFound) * host->n_strays);
+
+	for (int i = 0; i < host->n_strays; i++)
+	{
+		found[i].job_id = host->strays[i].job_id;
+		found[i].attempt = host->strays[i].attempt;
+		found[i].container_id = host->strays[i].id;
+	}
+	return found;
 }
 
 static void
@@ -664,16 +687,14 @@ step_strays(Turn *turn)
 	dlist_foreach (iter, &cm_ex.hosts)
 	{
 		CmExecHost *host = dlist_container(CmExecHost, node, iter.cur);
-		int64 *ids;
+		CmFound *found;
 
 		if (!host->strays_are_new || host->n_strays == 0 || host->phase != CM_HOST_READY)
 			continue;
-		ids = palloc(sizeof(int64) * host->n_strays);
-		for (int i = 0; i < host->n_strays; i++)
-			ids[i] = host->strays[i].job_id;
+		found = make_found(host);
 		turn->stray_attempts[turn->n_stray_hosts] = palloc(sizeof(int) * host->n_strays);
-		take_found(turn, host, ids);
-		cm_store_look_up_jobs(ids, host->n_strays, turn->stray_attempts[turn->n_stray_hosts]);
+		take_found(turn, host, found);
+		cm_store_look_up_jobs(found, host->n_strays, turn->stray_attempts[turn->n_stray_hosts]);
 		turn->stray_hosts[turn->n_stray_hosts++] = host;
 	}
 }
@@ -687,6 +708,13 @@ step_asked(Turn *turn)
 		cm_asked_load();
 }
 
+static void
+step_kept(Turn *turn)
+{
+	if (turn->poll.has_kept_due)
+		turn->kept_hosts = cm_store_let_kept_go(MAX_BATCH, &turn->n_kept);
+}
+
 typedef void (*TurnStep)(Turn *turn);
 
 /*
@@ -696,7 +724,7 @@ typedef void (*TurnStep)(Turn *turn);
 static const TurnStep steps[] = {step_poll,			step_hosts,		  step_details, step_logs,
 								 step_records,		step_host_states, step_drains,	step_orphans,
 								 step_requests,		step_expired,	  step_strays,	step_claim,
-								 step_certificates, step_placements,  step_asked};
+								 step_certificates, step_placements,  step_asked,	step_kept};
 
 /* --- after the commit --- */
 
@@ -716,7 +744,7 @@ forget_gone(Turn *turn, int i)
 	cm_task_free(task);
 }
 
-/* The time of the next attempt was not there yet when the turn's poll looked. */
+/* What comes up then was not there yet when the turn's poll looked. */
 static void
 note_due(TimestampTz at)
 {
@@ -735,6 +763,8 @@ apply_record(CmWaitingRecord *waiting, const CmRecord *record)
 	drop_record(waiting);
 	if (record->again)
 		note_due(record->again_at);
+	if (record->keep_until != 0)
+		note_due(record->keep_until);
 	note_stored(task);
 	if (cm_lifecycle_is_terminal(record->state))
 		cm_ex.counters.finished++;
@@ -872,6 +902,19 @@ apply_claims(Turn *turn)
 		cm_ex.slots_changed = true;
 }
 
+/* The next list finds them. */
+static void
+apply_kept(Turn *turn)
+{
+	for (int i = 0; i < turn->n_kept; i++)
+	{
+		CmExecHost *host = cm_hosts_find(turn->kept_hosts[i]);
+
+		if (host != NULL && host->phase == CM_HOST_READY)
+			host->next_ms = cm_ex.now_ms;
+	}
+}
+
 static void
 apply_turn(Turn *turn)
 {
@@ -895,6 +938,7 @@ apply_turn(Turn *turn)
 	apply_orphans(turn);
 	apply_cancels(turn);
 	apply_abandons(turn);
+	apply_kept(turn);
 	/* May drop hosts that stand in the lists above. */
 	if (turn->hosts_loaded)
 	{

@@ -306,7 +306,7 @@ typedef struct CmWaitingRecord
 
 /* --- the executor --- */
 
-#define CM_MAX_DB_STEPS 16
+#define CM_MAX_DB_STEPS 24
 
 typedef struct CmExecutor
 {

@@ -149,6 +149,8 @@ warn_of_stray(const CmExecHost *host, const CmStray *stray)
 static void
 judge_stray(CmExecHost *host, CmStray *stray, int attempt, int *n_warnings)
 {
+	if (attempt == CM_ATTEMPT_KEPT)
+		return;
 	if (attempt == 0 || attempt > stray->attempt)
 	{
 		remove_stray(host, stray);

@@ -234,6 +234,17 @@ cm_task_plan_retry(const CmJobSpec *spec, CmRecord *record)
 	record->again_detail = cm_words_of_retry(spec, record);
 }
 
+/* Only what has run is worth a look, and only what its host does not lose. */
+static int64
+get_keep_ms(const CmTask *task)
+{
+	bool failed = task->end.next == CM_FAILED || task->end.next == CM_TIMEOUT;
+
+	if (!failed || task->s.seen != CM_SEEN_EXITED || !task->host->type->is_lasting)
+		return 0;
+	return Min(task->spec.keep_container_ms, cm_guc_max_keep_container_s * INT64CONST(1000));
+}
+
 static void
 record_end(CmTask *task)
 {
@@ -259,6 +270,7 @@ record_end(CmTask *task)
 	}
 	cm_words_of_end(task, &task->end, &record);
 	cm_task_plan_retry(&task->spec, &record);
+	record.keep_ms = get_keep_ms(task);
 	task->s.state = task->end.next;
 	cm_db_record(task, &record);
 }
@@ -325,6 +337,9 @@ cm_task_note_recorded(CmTask *task, const CmRecord *record)
 		task->is_ending = false;
 		/* Its slot was to be had in the same transaction: see step_claim(). */
 		task->is_recorded = true;
+		task->s.is_kept = record->keep_until != 0;
+		if (task->s.is_kept)
+			task->wake_ms = 0; /* nothing is left to be done for it */
 		cm_task_step(task);
 	}
 }

@@ -25,6 +25,7 @@
 #define MIN_CPUS 0.01 /* CM_MIN_NANO_CPUS */
 #define MAX_TIMEOUT_S (366 * 24 * 3600)
 #define MAX_PIDS 4194304 /* Linux' own bound */
+#define MAX_KEPT 1000	 /* far from what one look at a host can take in */
 
 bool cm_guc_enabled = true;
 bool cm_guc_take_over_copies = false;
@@ -38,6 +39,8 @@ double cm_guc_default_cpu_limit = 1.0;
 double cm_guc_max_cpu_limit = 2.0;
 int cm_guc_default_timeout_s = 3600;
 int cm_guc_max_timeout_s = 3600;
+int cm_guc_max_keep_container_s = 24 * 3600;
+int cm_guc_max_kept_containers = 20;
 int cm_guc_stop_grace_ms = 10000;
 int cm_guc_max_stop_grace_ms = 60000;
 int cm_guc_pids_limit = 256;
@@ -249,6 +252,24 @@ define_limits(void)
 		NULL);
 }
 
+static void
+define_keeping(void)
+{
+	DefineCustomIntVariable(
+		"container_manager.max_keep_container",
+		"Longest time that a job may have its failed container kept.",
+		"A kept container holds disk space of its host, but no slot and no memory. 0 allows no "
+		"job to say keep_container.",
+		&cm_guc_max_keep_container_s, 24 * 3600, 0, MAX_TIMEOUT_S, PGC_SIGHUP, GUC_UNIT_S, NULL,
+		NULL, NULL);
+
+	DefineCustomIntVariable(
+		"container_manager.max_kept_containers",
+		"Most failed containers that are kept on one host.",
+		"The oldest gives way to a new one. Raise it on hosts with disk space to spare.",
+		&cm_guc_max_kept_containers, 20, 1, MAX_KEPT, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
 void
 cm_guc_define(void)
 {
@@ -258,6 +279,7 @@ cm_guc_define(void)
 	define_defaults();
 	define_placement();
 	define_limits();
+	define_keeping();
 	MarkGUCPrefixReserved("container_manager");
 }
 
@@ -272,6 +294,7 @@ cm_guc_limits(void)
 		.max_pids = cm_guc_pids_limit,
 		.max_stop_grace_ms = cm_guc_max_stop_grace_ms,
 		.max_log_kb = cm_guc_max_log_size_kb,
+		.max_keep_seconds = cm_guc_max_keep_container_s,
 	};
 
 	return limits;

@@ -24,6 +24,8 @@ extern double cm_guc_max_cpu_limit;
 extern int cm_guc_disable_unhealthy_after_s;
 extern int cm_guc_default_timeout_s;
 extern int cm_guc_max_timeout_s;
+extern int cm_guc_max_keep_container_s;
+extern int cm_guc_max_kept_containers;
 extern int cm_guc_stop_grace_ms;
 extern int cm_guc_max_stop_grace_ms;
 extern int cm_guc_pids_limit;

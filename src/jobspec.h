@@ -123,6 +123,9 @@ typedef struct CmJobSpec
 	int64_t retry_delay_ms;
 	CmHostLoss on_host_loss;
 	int64_t host_loss_grace_ms;
+
+	/* afterwards */
+	int64_t keep_container_ms; /* of one that failed; 0: it is removed at once */
 } CmJobSpec;
 
 #endif /* CM_JOBSPEC_H */

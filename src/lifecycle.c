@@ -310,8 +310,9 @@ decide_terminal(const CmSituation *s)
 		case CM_SEEN_ABSENT:
 			return stay(s, CM_DO_NOTHING, 0);
 		case CM_SEEN_CREATED:
-		case CM_SEEN_EXITED:
 			return stay(s, CM_DO_REMOVE, 0);
+		case CM_SEEN_EXITED:
+			return stay(s, s->is_kept ? CM_DO_NOTHING : CM_DO_REMOVE, 0);
 		case CM_SEEN_RUNNING:
 			return kill_now(s);
 	}

@@ -94,6 +94,7 @@ typedef struct CmSituation
 				  * have been sent */
 	bool cancel_requested;
 	bool abandoned; /* an administrator says that its host is gone for good */
+	bool is_kept;	/* it is over, and what has ended stays for a while */
 
 	/* what is seen */
 	CmSeen seen;

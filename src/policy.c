@@ -732,6 +732,22 @@ check_retries(const CmJobSpec *spec, CmProblem *problem)
 	return add_hint(problem, "Give max_attempts of 2 or more, if the job may run twice.");
 }
 
+static bool
+check_keep(int64_t keep_ms, const CmLimits *limits, CmProblem *problem)
+{
+	if (keep_ms < 0)
+	{
+		refuse(problem, BAD_VALUE, "keep_container", "keep_container is out of range");
+		return add_hint(problem, "Give a positive interval, or leave it out.");
+	}
+	if (keep_ms <= limits->max_keep_seconds * 1000)
+		return true;
+	refuse(problem, OVER_LIMIT, "keep_container",
+		   "keep_container of %" PRId64 " s is over the limit of %" PRId64 " s",
+		   (keep_ms + 999) / 1000, limits->max_keep_seconds);
+	return hint_at_limit(problem, "container_manager.max_keep_container");
+}
+
 static size_t
 count_text(const char *text)
 {
@@ -796,5 +812,5 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
 		   cm_policy_check_volumes(spec, problem) &&
 		   cm_policy_check_process_limits(spec, limits, problem) && check_retries(spec, problem) &&
-		   check_sum(spec, problem);
+		   check_keep(spec->keep_container_ms, limits, problem) && check_sum(spec, problem);
 }

@@ -27,6 +27,7 @@ typedef struct CmLimits
 	int64_t max_pids;
 	int64_t max_stop_grace_ms;
 	int64_t max_log_kb;
+	int64_t max_keep_seconds; /* 0: no container is kept */
 } CmLimits;
 
 /* Hard bounds that no setting raises: they keep request bodies bounded. */

@@ -2,7 +2,7 @@
  * sqlapi_engines.c
  *		A look at an engine while somebody waits.
  *
- * Floor 5.  These functions are given the host's row, so that a host added in
+ * Floor 5.  Those about hosts are given the host's row, so that a host added in
  * this very transaction can be asked; what is stored of its TLS they read
  * themselves, for no key goes through SQL.  They wait in this backend,
  * interruptibly; a cancelled one leaves nothing behind, because its connection
@@ -42,6 +42,8 @@ PG_FUNCTION_INFO_V1(cm_hosts_read_info);
 PG_FUNCTION_INFO_V1(cm_hosts_list_engine);
 PG_FUNCTION_INFO_V1(cm_hosts_list_networks);
 PG_FUNCTION_INFO_V1(cm_hosts_list_volumes);
+PG_FUNCTION_INFO_V1(cm_job_processes);
+PG_FUNCTION_INFO_V1(cm_job_changes);
 
 /* One engine that is asked, and why it did not answer. */
 typedef struct Probe
@@ -589,5 +591,233 @@ cm_hosts_list_volumes(PG_FUNCTION_ARGS)
 	for (int i = 0; i < list.n; i++)
 		put_volume((ReturnSetInfo *) fcinfo->resultinfo, &list.facts[i]);
 	MemoryContextDelete(probe->all->context);
+	return (Datum) 0;
+}
+
+/* --- what is in a job's container --- */
+
+/* Where it is; its host's row is as in cm_hosts. */
+typedef struct JobContainer
+{
+	int64 job_id;
+	const char *status;
+	HeapTupleHeader host; /* NULL: it has no container, or no host any more */
+	const char *host_type;
+	const char *id; /* NULL: none */
+	bool is_kept;
+} JobContainer;
+
+/* A reply about a container that may have gone, or ended, meanwhile. */
+typedef struct Peek
+{
+	CmProcess *processes;
+	CmChange *changes;
+	int n;
+	bool is_gone;
+} Peek;
+
+static char *
+copy_job_text(MemoryContext context, int column)
+{
+	const char *text = cm_sqlapi_job_text(column);
+
+	return text != NULL ? MemoryContextStrdup(context, text) : NULL;
+}
+
+/* As the owner: callers may read neither hosts nor queue.  The row outlives SPI. */
+static void
+read_container(FunctionCallInfo fcinfo, JobContainer *container)
+{
+	static CmJobQuery query = {
+		.text =
+			"SELECT j.status, coalesce(q.container_id, k.container_id),"
+			" k.job_id IS NOT NULL AND q.job_id IS NULL, h.executor_type, h"
+			" FROM @extschema@.cm_jobs j LEFT JOIN cm_internal.queue q ON q.job_id = j.id"
+			" LEFT JOIN cm_internal.kept_containers k ON k.job_id = j.id"
+			" LEFT JOIN @extschema@.cm_hosts h ON h.id = coalesce(q.host_id, k.host_id) WHERE j.id = $1"};
+	MemoryContext caller = CurrentMemoryContext;
+	bool is_null;
+	Datum host;
+
+	SPI_connect();
+	if (!cm_sqlapi_read_job(fcinfo, &query, container->job_id))
+		cm_sqlapi_throw_no_job(container->job_id);
+	container->status = copy_job_text(caller, 1);
+	container->id = copy_job_text(caller, 2);
+	container->is_kept = DatumGetBool(cm_sqlapi_job_datum(3, &is_null));
+	container->host_type = copy_job_text(caller, 4);
+	host = cm_sqlapi_job_datum(5, &is_null);
+	MemoryContextSwitchTo(caller);
+	container->host = container->host_type == NULL ? NULL : DatumGetHeapTupleHeaderCopy(host);
+	SPI_finish();
+}
+
+pg_noreturn static void
+throw_no_container(const JobContainer *container)
+{
+	ereport(
+		ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		errmsg("job " INT64_FORMAT " has no container", container->job_id),
+		errdetail("It is %s.", container->status),
+		errhint(
+			"There is one while a job runs, and after it has failed for as long as its keep_container says."));
+}
+
+pg_noreturn static void
+throw_not_running(const JobContainer *container)
+{
+	ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("job " INT64_FORMAT " does not run", container->job_id),
+			errdetail("It is %s; its container is kept, without processes.", container->status),
+			errhint("SELECT * FROM cm_job_changes(" INT64_FORMAT ") shows what it left.",
+					container->job_id));
+}
+
+static void
+check_container(const JobContainer *container, bool must_run)
+{
+	if (container->host_type != NULL && strcmp(container->host_type, "docker") != 0)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("job " INT64_FORMAT " has no container", container->job_id),
+				errdetail("Its host is of type %s, which runs nothing.", container->host_type));
+	if (container->host == NULL || container->id == NULL)
+		throw_no_container(container);
+	if (must_run && container->is_kept)
+		throw_not_running(container);
+}
+
+/* Gone, or over: a job that was just there may have ended. */
+static bool
+is_gone(const CmFault *fault)
+{
+	return fault->kind == CM_FAULT_REFUSED &&
+		   (fault->http_status == 404 || fault->http_status == 409);
+}
+
+static bool
+read_top(CmHttpRequest *request, CmEngine *engine, void *answer, CmFault *fault)
+{
+	Peek *peek = answer;
+
+	if (cm_engine_read_top(request, &peek->processes, &peek->n, fault))
+		return true;
+	peek->is_gone = is_gone(fault);
+	return peek->is_gone;
+}
+
+static bool
+read_changes(CmHttpRequest *request, CmEngine *engine, void *answer, CmFault *fault)
+{
+	Peek *peek = answer;
+
+	if (cm_engine_read_changes(request, &peek->changes, &peek->n, fault))
+		return true;
+	peek->is_gone = is_gone(fault);
+	return peek->is_gone;
+}
+
+typedef CmHttpRequest *(*BeginPeek)(CmEngine *engine, const char *id, CmEngineDone on_done,
+									void *arg);
+
+/* Asks the job's host; the answer is in the probe's context. */
+static Probe *
+peek_into(const JobContainer *container, BeginPeek begin, ReadAnswer read, Peek *peek)
+{
+	Probe *probe = open_or_throw(container->host);
+	MemoryContext caller = MemoryContextSwitchTo(probe->all->context);
+	bool is_done = false;
+	CmHttpRequest *request = begin(&probe->engine, container->id, cm_engine_note_done, &is_done);
+
+	if (!await_answer(probe, request, &is_done, read, peek))
+		throw_diagnosis(probe);
+	MemoryContextSwitchTo(caller);
+	if (peek->is_gone)
+		ereport(ERROR, errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("the container of job " INT64_FORMAT " is not there any more, or has ended",
+					   container->job_id),
+				errhint("SELECT * FROM cm_job_explain(" INT64_FORMAT ");", container->job_id));
+	return probe;
+}
+
+/* Whoever may read the job may look; his rights are given back at the end. */
+static void
+begin_peek(FunctionCallInfo fcinfo, JobContainer *container, CmAsOwner *as_owner)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	container->job_id = PG_GETARG_INT64(0);
+	SPI_connect();
+	(void) cm_sqlapi_find_job(fcinfo, container->job_id);
+	SPI_finish();
+	cm_sqlapi_begin_as_owner(fcinfo, as_owner);
+	read_container(fcinfo, container);
+}
+
+static void
+set_number(Datum *values, bool *nulls, int column, int64 number)
+{
+	nulls[column] = number < 0;
+	values[column] = Int64GetDatum(number);
+}
+
+static void
+put_process(ReturnSetInfo *result, const CmProcess *process)
+{
+	Datum values[5];
+	bool nulls[5] = {0};
+
+	set_number(values, nulls, 0, process->pid);
+	set_number(values, nulls, 1, process->parent_pid);
+	set_text(values, nulls, 2, cm_store_text_from_utf8(process->user));
+	set_text(values, nulls, 3, cm_store_text_from_utf8(process->elapsed));
+	set_text(values, nulls, 4, cm_store_text_from_utf8(process->command));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* (job) -> its processes; see sql/77-after.sql. */
+Datum
+cm_job_processes(PG_FUNCTION_ARGS)
+{
+	JobContainer container = {0};
+	CmAsOwner as_owner;
+	Peek peek = {0};
+	Probe *probe;
+
+	begin_peek(fcinfo, &container, &as_owner);
+	check_container(&container, true);
+	probe = peek_into(&container, cm_engine_begin_top, read_top, &peek);
+	for (int i = 0; i < peek.n; i++)
+		put_process((ReturnSetInfo *) fcinfo->resultinfo, &peek.processes[i]);
+	MemoryContextDelete(probe->all->context);
+	cm_sqlapi_end_as_owner(&as_owner);
+	return (Datum) 0;
+}
+
+static void
+put_change(ReturnSetInfo *result, const CmChange *change)
+{
+	Datum values[2];
+	bool nulls[2] = {0};
+
+	set_text(values, nulls, 0, cm_store_text_from_utf8(change->path));
+	set_text(values, nulls, 1, change->kind);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* (job) -> what is not as in its image; see sql/77-after.sql. */
+Datum
+cm_job_changes(PG_FUNCTION_ARGS)
+{
+	JobContainer container = {0};
+	CmAsOwner as_owner;
+	Peek peek = {0};
+	Probe *probe;
+
+	begin_peek(fcinfo, &container, &as_owner);
+	check_container(&container, false);
+	probe = peek_into(&container, cm_engine_begin_changes, read_changes, &peek);
+	for (int i = 0; i < peek.n; i++)
+		put_change((ReturnSetInfo *) fcinfo->resultinfo, &peek.changes[i]);
+	MemoryContextDelete(probe->all->context);
+	cm_sqlapi_end_as_owner(&as_owner);
 	return (Datum) 0;
 }

@@ -161,6 +161,12 @@ cm_forget_jobs(PG_FUNCTION_ARGS)
 		{0},
 		InvalidOid,
 		NULL};
+	static CmTriggerSql let_go = {"UPDATE cm_internal.kept_containers SET keep_until = now()"
+								  " WHERE job_id IN (SELECT id FROM cm_old_jobs) /* %s */",
+								  0,
+								  {0},
+								  InvalidOid,
+								  NULL};
 	TriggerData *trigger = cm_sqlapi_trigger_data(fcinfo);
 	CmAsOwner as_owner;
 
@@ -169,6 +175,7 @@ cm_forget_jobs(PG_FUNCTION_ARGS)
 	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
 	cm_sqlapi_run_in_trigger(&forget_attempts, trigger->tg_relation, NULL);
 	cm_sqlapi_run_in_trigger(&forget_output, trigger->tg_relation, NULL);
+	cm_sqlapi_run_in_trigger(&let_go, trigger->tg_relation, NULL);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	return PointerGetDatum(NULL);

@@ -16,11 +16,20 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "sqlapi_triggers.h"
 #include "sqlapi_util.h"
 
-/* cm_submit_job's parameters: all but the last, options, are columns. */
+/* cm_submit_job's parameters after those that are columns. */
+enum SubmitArgument
+{
+	SUBMIT_OPTIONS,
+	SUBMIT_DRY_RUN,
+	N_SUBMIT_ARGUMENTS
+};
+
 typedef struct SubmitPlan
 {
 	Oid function; /* that it was made for */
@@ -45,7 +54,7 @@ read_parameters(Oid function)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
 	caller = MemoryContextSwitchTo(TopMemoryContext);
-	submit_plan.n_columns = get_func_arg_info(tuple, &types, &names, &modes) - 1;
+	submit_plan.n_columns = get_func_arg_info(tuple, &types, &names, &modes) - N_SUBMIT_ARGUMENTS;
 	MemoryContextSwitchTo(caller);
 	ReleaseSysCache(tuple);
 	submit_plan.types = types;
@@ -186,28 +195,100 @@ insert_job(SPIPlanPtr plan, Datum *values, const char *nulls)
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
 }
 
+/* A call of cm_submit_job. */
+typedef struct Submission
+{
+	FunctionCallInfo fcinfo;
+	MemoryContext context; /* of what outlives it */
+	Datum *values;
+	char *nulls;
+	bool with_options;
+	int64 id;
+	char *command; /* of a dry run */
+} Submission;
+
+static void
+submit(Submission *submission)
+{
+	FunctionCallInfo fcinfo = submission->fcinfo;
+	int options = submit_plan.n_columns + SUBMIT_OPTIONS;
+
+	if (submission->with_options)
+		check_options(fcinfo, PG_GETARG_JSONB_P(options));
+	submission->id =
+		insert_job(submission->with_options ? submit_plan.with_options : submit_plan.plain,
+				   submission->values, submission->nulls);
+}
+
+/* --- submitting it in vain --- */
+
+/* In a subtransaction that is rolled back. */
+static void
+rehearse(void *arg)
+{
+	static CmJobQuery query = {.text = "SELECT @extschema@.cm_job_docker_command($1)"};
+	Submission *submission = arg;
+	CmAsOwner as_owner;
+	char *command;
+
+	SPI_connect();
+	prepare_submit(submission->fcinfo);
+	submit(submission);
+	cm_sqlapi_begin_as_owner(submission->fcinfo, &as_owner);
+	/* The row is younger than the snapshot of whoever called. */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	UpdateActiveSnapshotCommandId();
+	if (cm_sqlapi_read_job(submission->fcinfo, &query, submission->id))
+	{
+		command = cm_sqlapi_job_text(1);
+		submission->command = MemoryContextStrdup(submission->context, command);
+	}
+	PopActiveSnapshot();
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+}
+
+static void
+show_command(Submission *submission)
+{
+	ErrorData *error;
+
+	cm_submit_is_dry_run = true;
+	error = cm_sqlapi_try(rehearse, submission);
+	cm_submit_is_dry_run = false;
+	if (error != NULL)
+		ReThrowError(error);
+	ereport(NOTICE, (errmsg("nothing is submitted; the job would run as: %s", submission->command),
+					 errhidecontext(true)));
+}
+
 PG_FUNCTION_INFO_V1(cm_submit_job);
 
 Datum
 cm_submit_job(PG_FUNCTION_ARGS)
 {
 	int n = PG_NARGS();
-	Datum *values = palloc(sizeof(Datum) * n);
-	char *nulls = palloc(n + 1);
-	bool with_options = !PG_ARGISNULL(n - 1);
-	int64 id;
+	int options = n - N_SUBMIT_ARGUMENTS + SUBMIT_OPTIONS;
+	int dry_run = n - N_SUBMIT_ARGUMENTS + SUBMIT_DRY_RUN;
+	Submission submission = {.fcinfo = fcinfo, .context = CurrentMemoryContext};
 
+	submission.values = palloc(sizeof(Datum) * n);
+	submission.nulls = palloc(n + 1);
+	submission.with_options = !PG_ARGISNULL(options);
 	for (int i = 0; i < n; i++)
 	{
-		values[i] = PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		submission.values[i] = PG_GETARG_DATUM(i);
+		submission.nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
-	nulls[n] = '\0';
+	submission.nulls[n] = '\0';
+	if (!PG_ARGISNULL(dry_run) && PG_GETARG_BOOL(dry_run))
+	{
+		show_command(&submission);
+		PG_RETURN_NULL();
+	}
 	SPI_connect();
 	prepare_submit(fcinfo);
-	if (with_options)
-		check_options(fcinfo, PG_GETARG_JSONB_P(n - 1));
-	id = insert_job(with_options ? submit_plan.with_options : submit_plan.plain, values, nulls);
+	submit(&submission);
 	SPI_finish();
-	PG_RETURN_INT64(id);
+	PG_RETURN_INT64(submission.id);
 }

@@ -2,7 +2,8 @@
  * sqlapi_requests.c
  *		What is done to jobs from SQL: cm_cancel_job() and the like.
  *
- * All of them only leave a request: the executor alone changes a job's state.
+ * They only say what is wanted, mostly by a request: the executor alone changes a
+ * job's state.
  */
 #include "postgres.h"
 
@@ -13,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "policy.h"
+#include "shmem.h"
 #include "sqlapi_util.h"
 
 #define MAX_PRIORITY 100
@@ -239,6 +241,36 @@ cm_abandon_job(PG_FUNCTION_ARGS)
 				 errhint("End it with cm_cancel_job(%lld).", (long long) request.job_id)));
 	request.details.attempt = job->attempt;
 	return end_request(&request, "abandon", does_it);
+}
+
+/* The executor lets go what is due. */
+static bool
+make_due(int64 job_id)
+{
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(job_id)};
+
+	SPI_execute_with_args(
+		"UPDATE cm_internal.kept_containers SET keep_until = now() WHERE job_id = $1 AND keep_until > now()",
+		1, types, values, NULL, false, 0);
+	return SPI_processed > 0;
+}
+
+PG_FUNCTION_INFO_V1(cm_remove_kept_container);
+
+Datum
+cm_remove_kept_container(PG_FUNCTION_ARGS)
+{
+	Request request = {0};
+	bool is_kept;
+
+	begin_request(fcinfo, PG_GETARG_INT64(0), &request);
+	is_kept = make_due(request.job_id);
+	cm_sqlapi_end_as_owner(&request.as_owner);
+	SPI_finish();
+	if (is_kept)
+		cm_shmem_wake_at_commit(CM_WAKE_REQUESTS);
+	return BoolGetDatum(is_kept);
 }
 
 /* All of them: whoever may call this decides for the whole database. */

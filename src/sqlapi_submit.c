@@ -29,6 +29,8 @@
 #include "sqlapi_util.h"
 #include "store.h"
 
+bool cm_submit_is_dry_run = false;
+
 /* --- a job is submitted --- */
 
 /* Epoch of the database; it changes only with the extension's tables. */
@@ -496,7 +498,7 @@ cm_enqueue_jobs(PG_FUNCTION_ARGS)
 	n = cm_sqlapi_run_in_trigger(&enqueue, trigger->tg_relation, &epoch);
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
-	if (n > 0)
+	if (n > 0 && !cm_submit_is_dry_run)
 	{
 		cm_shmem_wake_at_commit(CM_WAKE_JOBS);
 		warn_if_nobody_runs_it();

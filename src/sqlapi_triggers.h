@@ -28,6 +28,9 @@ typedef struct CmTriggerSql
 /* Returns the number of rows; those are in SPI_tuptable.  Throws where it fails. */
 extern uint64 cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values);
 
+/* A job is submitted in vain: nobody is told that it is queued. */
+extern bool cm_submit_is_dry_run;
+
 /* Throws where the function was not called as a trigger. */
 extern TriggerData *cm_sqlapi_trigger_data(FunctionCallInfo fcinfo);
 

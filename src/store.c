@@ -65,6 +65,7 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "placements", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "kept_containers", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
 	{"cm_internal", "accepted_engines", AccessShareLock, InvalidOid},
@@ -178,6 +179,8 @@ become_a_copy(const CmIdentityHere *here)
 		{0},
 		NULL,
 		0};
+	/* They are the original's. */
+	static CmSql forget_kept = {"DELETE FROM cm_internal.kept_containers", 0, {0}, NULL, 0};
 	Datum values[4];
 
 	values[0] = ObjectIdGetDatum(here->database_oid);
@@ -188,6 +191,7 @@ become_a_copy(const CmIdentityHere *here)
 	cm_sql_run(&calm_jobs, NULL, NULL);
 	cm_sql_run(&empty_queue, NULL, NULL);
 	cm_sql_run(&empty_requests, NULL, NULL);
+	cm_sql_run(&forget_kept, NULL, NULL);
 	ereport(LOG,
 			(errmsg("container_manager: database \"%s\" is a copy of another one",
 					get_database_name(MyDatabaseId)),
@@ -796,7 +800,8 @@ cm_store_remove_hosts(void)
 		" states AS (DELETE FROM cm_internal.host_states s USING gone WHERE s.host_id = gone.id),"
 		" engines AS (DELETE FROM cm_internal.accepted_engines a USING gone WHERE a.host_id = gone.id),"
 		" keys AS (DELETE FROM cm_internal.host_tls t USING gone WHERE t.host_id = gone.id),"
-		" certs AS (DELETE FROM cm_internal.host_certificates c USING gone WHERE c.host_id = gone.id)"
+		" certs AS (DELETE FROM cm_internal.host_certificates c USING gone WHERE c.host_id = gone.id),"
+		" kept AS (DELETE FROM cm_internal.kept_containers k USING gone WHERE k.host_id = gone.id)"
 		" SELECT FROM gone",
 		1,
 		{INT4ARRAYOID},
@@ -868,8 +873,10 @@ cm_store_poll(CmPoll *poll)
 		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.requests),"
+		" EXISTS (SELECT FROM cm_internal.kept_containers WHERE keep_until <= now()),"
 		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
-		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL)),"
+		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL),"
+		" (SELECT min(keep_until) FROM cm_internal.kept_containers)),"
 		" EXISTS (SELECT FROM cm_internal.host_requests WHERE state = 'waiting')",
 		0,
 		{0},
@@ -884,8 +891,9 @@ cm_store_poll(CmPoll *poll)
 	poll->has_due = cm_sql_bool(0, 3);
 	poll->has_expired = cm_sql_bool(0, 4);
 	poll->has_requests = cm_sql_bool(0, 5);
-	poll->has_asked = cm_sql_bool(0, 7);
-	next_at = cm_sql_datum(0, 6, &is_null);
+	poll->has_kept_due = cm_sql_bool(0, 6);
+	next_at = cm_sql_datum(0, 7, &is_null);
+	poll->has_asked = cm_sql_bool(0, 8);
 	poll->next_at = is_null ? DT_NOEND : DatumGetTimestampTz(next_at);
 }
 

@@ -162,7 +162,8 @@ typedef struct CmPoll
 	bool has_expired;
 	bool has_requests;
 	bool has_asked;		 /* of hosts */
-	TimestampTz next_at; /* next run_at or expiry; DT_NOEND: none */
+	bool has_kept_due;	 /* containers that were kept long enough */
+	TimestampTz next_at; /* when the next of these comes up; DT_NOEND: none */
 } CmPoll;
 
 extern void cm_store_poll(CmPoll *poll);
@@ -255,11 +256,12 @@ typedef struct CmAbandoned
 extern CmAbandoned *cm_store_load_abandoned(int max, int *n);
 
 /*
- * Which attempt of each of these jobs may have a container: the one under way,
+ * Which attempt of the jobs of these containers may have one: the one under way,
  * or the next of a job that waits.  0 for a finished job, -1 for one that is not
- * there at all.
+ * there at all, CM_ATTEMPT_KEPT where the container is just that which is kept.
  */
-extern void cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts);
+#define CM_ATTEMPT_KEPT (-2)
+extern void cm_store_look_up_jobs(const CmFound *found, int n, int *attempts);
 
 /* --- what was asked of hosts (store_asked.c) --- */
 
@@ -319,9 +321,11 @@ typedef struct CmRecord
 	TimestampTz started_at;		   /* 0: it never ran; set by RUNNING */
 	TimestampTz engine_started_at; /* by the engine's clock; 0: not known */
 	TimestampTz engine_finished_at;
-	const char *inspect; /* JSON or NULL */
-	bool never_started;	 /* it ended while it was pending: no attempt was made */
-	bool again;			 /* of a terminal state: the attempt's; the job waits for another one */
+	const char *inspect;	/* JSON or NULL */
+	bool never_started;		/* it ended while it was pending: no attempt was made */
+	int64 keep_ms;			/* how long its container is kept, if no attempt follows; 0: not */
+	TimestampTz keep_until; /* ... and until when; 0: it is not kept */
+	bool again;				/* of a terminal state: the attempt's; the job waits for another one */
 	TimestampTz again_at;
 	const char *again_detail; /* what the row says until then */
 	bool done;				  /* out: recorded */
@@ -333,6 +337,24 @@ typedef struct CmRecord
  * (done stays false), with all later records of that job.
  */
 extern void cm_store_record(CmRecord *records, int n);
+
+/* --- kept containers (store_kept.c) --- */
+
+/* How a job's detail tells of its container, until a time. */
+#define CM_KEPT_DETAIL "container kept until "
+
+/*
+ * Those of the ends that say keep_until, done and for good, are left on their
+ * hosts from now on; the oldest of a host that has too many become due.  For
+ * cm_store_record, before the jobs leave the queue.
+ */
+extern void cm_store_keep_containers(const CmRecord *records, int n);
+
+/*
+ * Those that are due are kept no longer: what is left of them is what is left of
+ * any finished job.  Returns the hosts that they are on, perhaps more than once.
+ */
+extern int *cm_store_let_kept_go(int max, int *n);
 
 /* Sets the detail of jobs that are under way; unlocked rows only. */
 extern void cm_store_save_detail(int64 job_id, const char *detail);

@@ -704,6 +704,7 @@ requeue_jobs(int max)
 		" CROSS JOIN cm_internal.identity i"
 		" WHERE j.attempt < 1000000 AND CASE t.action WHEN 'retry' THEN j.completed_at IS NOT NULL AND j.epoch = i.epoch"
 		"  ELSE j.completed_at IS NULL AND j.epoch <> i.epoch AND t.epoch = i.epoch END),"
+		" let_go AS (UPDATE cm_internal.kept_containers k SET keep_until = now() FROM wanted w WHERE k.job_id = w.id),"
 		" given_up AS (INSERT INTO @extschema@.cm_job_attempts (job_id, attempt, status, failure_reason,"
 		" error, host, container_id, logs_incomplete, started_at, completed_at)"
 		" SELECT w.id, w.attempt, 'failed', 'abandoned', 'it was under way in the database that this one is a copy of',"
@@ -839,26 +840,33 @@ cm_store_load_abandoned(int max, int *n)
 }
 
 void
-cm_store_look_up_jobs(const int64 *job_ids, int n, int *attempts)
+cm_store_look_up_jobs(const CmFound *found, int n, int *attempts)
 {
 	static CmSql look_up = {
-		"SELECT CASE WHEN q.status = 'pending' THEN q.attempt + 1 WHEN q.job_id IS NOT NULL THEN q.attempt"
+		"SELECT CASE WHEN k.container_id = w.container_id THEN -2 WHEN q.status = 'pending' THEN q.attempt + 1 WHEN q.job_id IS NOT NULL THEN q.attempt"
 		" WHEN j.id IS NOT NULL THEN 0 ELSE -1 END"
-		" FROM unnest($1) WITH ORDINALITY AS w (id, n)"
+		" FROM unnest($1, $2) WITH ORDINALITY AS w (id, container_id, n)"
 		" LEFT JOIN @extschema@.cm_jobs j ON j.id = w.id"
-		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id ORDER BY w.n",
-		1,
-		{INT8ARRAYOID},
+		" LEFT JOIN cm_internal.queue q ON q.job_id = w.id"
+		" LEFT JOIN cm_internal.kept_containers k ON k.job_id = w.id ORDER BY w.n",
+		2,
+		{INT8ARRAYOID, TEXTARRAYOID},
 		NULL,
 		0};
 	CmColumn ids;
-	Datum value;
+	CmColumn containers;
+	Datum values[2];
 
 	cm_column_init(&ids, INT8OID, n);
+	cm_column_init(&containers, TEXTOID, n);
 	for (int i = 0; i < n; i++)
-		cm_column_add_int64(&ids, job_ids[i]);
-	value = cm_column_array(&ids);
-	cm_sql_run(&look_up, &value, NULL);
+	{
+		cm_column_add_int64(&ids, found[i].job_id);
+		cm_column_add_text(&containers, found[i].container_id);
+	}
+	values[0] = cm_column_array(&ids);
+	values[1] = cm_column_array(&containers);
+	cm_sql_run(&look_up, values, NULL);
 	for (int i = 0; i < n; i++)
 		attempts[i] = cm_sql_int32(i, 1, -1);
 }

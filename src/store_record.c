@@ -342,6 +342,7 @@ cm_store_record(CmRecord *records, int n)
 	lock_rows(records, n);
 	save_ids(records, n);
 	save_running(records, n);
+	cm_store_keep_containers(records, n);
 	save_ends(records, n);
 	save_again(records, n);
 	save_events(records, n);

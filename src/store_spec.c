@@ -531,9 +531,8 @@ refuse_unavailable(RowReader *reader)
 {
 	static const char *const columns[] = {
 		"secret_environment", "environment_template", "depends_on",
-		"unique_key",		  "docker_options",		  "keep_container",
-		"depends_on_any_end", "on_conflict",		  "concurrency_key",
-		"concurrency_limit"};
+		"unique_key",		  "docker_options",		  "depends_on_any_end",
+		"on_conflict",		  "concurrency_key",	  "concurrency_limit"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
@@ -630,6 +629,7 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->retry_delay_ms = get_pause_ms(&reader, "retry_delay");
 	spec->on_host_loss = get_host_loss(&reader);
 	spec->host_loss_grace_ms = get_pause_ms(&reader, "host_loss_grace");
+	spec->keep_container_ms = get_pause_ms(&reader, "keep_container");
 	check_host_labels(&reader);
 	refuse_unavailable(&reader);
 	return !reader.failed;

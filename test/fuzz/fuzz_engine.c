@@ -4,9 +4,9 @@
  *		is of the form that the rest relies upon.
  *
  * The first byte chooses the reader, the rest is the reply:
- *		V version, I info, C create, N inspect, L list, E events, P pull,
- *		W networks, w a network, U volumes, u a volume, O the begin of an archive,
- *		R refusal (its status is the next byte's).
+ *		V version, I info, C create, N inspect, L list, T top, H changes, E events,
+ *		P pull, W networks, w a network, U volumes, u a volume, O the begin of an
+ *		archive, R refusal (its status is the next byte's).
  */
 #include "postgres.h"
 
@@ -194,6 +194,36 @@ check_volumes(CmHttpRequest *request, bool is_list)
 }
 
 static void
+check_top(CmHttpRequest *request)
+{
+	CmProcess *processes;
+	CmFault fault;
+	int n;
+	bool is_good = cm_engine_read_top(request, &processes, &n, &fault);
+
+	check_fault(is_good, &fault);
+	for (int i = 0; i < n; i++)
+	{
+		REQUIRE(processes[i].pid >= -1 && processes[i].parent_pid >= -1);
+		REQUIRE(is_plain_line(processes[i].user) && is_plain_line(processes[i].elapsed));
+		REQUIRE(is_plain_line(processes[i].command));
+	}
+}
+
+static void
+check_changes(CmHttpRequest *request)
+{
+	CmChange *changes;
+	CmFault fault;
+	int n;
+	bool is_good = cm_engine_read_changes(request, &changes, &n, &fault);
+
+	check_fault(is_good, &fault);
+	for (int i = 0; i < n; i++)
+		REQUIRE(changes[i].path != NULL && changes[i].kind != NULL);
+}
+
+static void
 check_refusal(const char *bytes, size_t n_bytes)
 {
 	int status = n_bytes > 0 ? 300 + (unsigned char) bytes[0] : 500;
@@ -291,6 +321,10 @@ check_whole(char reader, const char *bytes, size_t n_bytes)
 		check_volumes(request, reader == 'U');
 	else if (reader == 'O')
 		REQUIRE((cm_engine_read_owner(request) == CM_OWNED_UNKNOWN) == (n_bytes < 512));
+	else if (reader == 'T')
+		check_top(request);
+	else if (reader == 'H')
+		check_changes(request);
 	fuzz_reply_free(request);
 }
 

@@ -20,7 +20,8 @@ static const CmLimits limits = {.max_memory_mb = 2048,
 								.min_uid = 1001,
 								.max_pids = 256,
 								.max_stop_grace_ms = 60000,
-								.max_log_kb = 262144};
+								.max_log_kb = 262144,
+								.max_keep_seconds = 60};
 
 /* The arrays that a definition points into. */
 typedef struct Arrays

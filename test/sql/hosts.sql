@@ -303,12 +303,12 @@ SELECT cm_add_host('plain', 'unix:///var/run/docker.sock') > 0, cm_add_host('bla
 SELECT h.name, e FROM cm_hosts h CROSS JOIN LATERAL cm_host_env(h.name) e ORDER BY h.name, e;
 ROLLBACK;
 
--- cm_run_job passes its parameters to cm_submit_job by position
-SELECT s.pronargs > 20 AS many,
-    s.proargnames[:s.pronargs] = r.proargnames[:s.pronargs] AS same_names,
-    (s.proargtypes::oid[])[0:s.pronargs - 1] = (r.proargtypes::oid[])[0:s.pronargs - 1] AS same_types,
-    r.proargnames[s.pronargs + 1:] AS further
-FROM pg_proc s, pg_proc r
+-- cm_run_job passes its parameters to cm_submit_job by position, all but dry_run
+SELECT s.shared > 20 AS many,
+    s.proargnames[:s.shared] = r.proargnames[:s.shared] AS same_names,
+    (s.proargtypes::oid[])[0:s.shared - 1] = (r.proargtypes::oid[])[0:s.shared - 1] AS same_types,
+    s.proargnames[s.shared + 1:] AS other, r.proargnames[s.shared + 1:] AS further
+FROM (SELECT *, pronargs - 1 AS shared FROM pg_proc) s, pg_proc r
 WHERE s.proname = 'cm_submit_job' AND r.proname = 'cm_run_job';
 
 -- What jobs get by the settings of a session

@@ -340,6 +340,12 @@ static const Row flag_rows[] = {
 	 {CM_FAILED, R(EXIT_CODE), CM_DO_COLLECT, 0}},
 
 	/* over */
+	{"kept for a look", {AT(FAILED, EXITED), .is_kept = true, .exit_code = 3},
+	 {CM_FAILED, R(NONE), CM_DO_NOTHING, 0}},
+	{"kept is what has ended, not what runs", {AT(TIMEOUT, RUNNING), .is_kept = true},
+	 {CM_TIMEOUT, R(NONE), CM_DO_KILL, 0}},
+	{"nor what never ran", {AT(FAILED, CREATED), .is_kept = true},
+	 {CM_FAILED, R(NONE), CM_DO_REMOVE, 0}},
 	{"what still runs is killed once", {AT(CANCELLED, RUNNING), .kill_sent = true},
 	 {CM_CANCELLED, R(NONE), CM_DO_NOTHING, 0}},
 	{"cancel of what is over", {AT(COMPLETED, EXITED), .cancel_requested = true, .exit_code = 137},

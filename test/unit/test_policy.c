@@ -27,7 +27,8 @@ static const CmLimits limits = {.max_memory_mb = 2048,
 								.min_uid = 1001,
 								.max_pids = 256,
 								.max_stop_grace_ms = 60000,
-								.max_log_kb = 262144};
+								.max_log_kb = 262144,
+								.max_keep_seconds = 60};
 
 static const CmNetwork bridge = {.name = "bridge"};
 
@@ -570,6 +571,12 @@ static const struct
 	const char *message;
 	const char *hint;
 } number_rows[] = {
+#define KEEP "keep_container", offsetof(CmJobSpec, keep_container_ms)
+	{KEEP, 0, NULL, NULL, NULL},
+	{KEEP, 60000, NULL, NULL, NULL},
+	{KEEP, 60001, OVER, "keep_container of 61 s is over the limit of 60 s",
+	 ASK_LESS("max_keep_container")},
+	{KEEP, -1, BAD, "keep_container is out of range", "Give a positive interval, or leave it out."},
 #define MEMORY "memory_limit", offsetof(CmJobSpec, memory_limit_mb)
 	{MEMORY, 6, NULL, NULL, NULL},
 	{MEMORY, 2048, NULL, NULL, NULL},
