@@ -356,6 +356,9 @@ act(CmTask *task, CmAction action)
 			if (begin_starting(task))
 				task->host->type->create(task);
 			break;
+		case CM_DO_CHECK:
+			task->host->type->inspect(task);
+			break;
 		case CM_DO_SAVE_ID:
 			save_id(task);
 			break;

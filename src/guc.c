@@ -41,6 +41,7 @@ int cm_guc_max_timeout_s = 3600;
 int cm_guc_stop_grace_ms = 10000;
 int cm_guc_pids_limit = 256;
 int cm_guc_min_uid = 1001;
+bool cm_guc_allow_image_user = false;
 char *cm_guc_default_run_as = NULL;
 int cm_guc_max_log_size_kb = 262144;
 bool cm_guc_job_channels = false;
@@ -226,6 +227,12 @@ define_limits(void)
 		"root in containers.",
 		&cm_guc_min_uid, 1001, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
+	DefineCustomBoolVariable(
+		"container_manager.allow_image_user", "Whether run_as 'image' may be asked for.",
+		"Such a job runs as the user that its image names, by his number, which must be at least "
+		"min_uid. Set it on for images that work as no other user.",
+		&cm_guc_allow_image_user, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomIntVariable(
 		"container_manager.stop_grace", "Time between SIGTERM and SIGKILL when a job is stopped.",
 		"Cancelled and overdue jobs get this long to end in order. Raise it for programs "
@@ -260,6 +267,7 @@ cm_guc_limits(void)
 		.max_nano_cpus = (int64_t) rint(cm_guc_max_cpu_limit * 1e9),
 		.max_timeout_seconds = cm_guc_max_timeout_s,
 		.min_uid = cm_guc_min_uid,
+		.allow_image_user = cm_guc_allow_image_user,
 	};
 
 	return limits;

@@ -34,6 +34,30 @@ typedef struct CmWords
 	const char **words;
 } CmWords;
 
+/* What a value of docker_options is. */
+typedef enum CmOptionKind
+{
+	CM_OPTION_OTHER, /* a form that no option takes: null, a fraction, a mixed list */
+	CM_OPTION_BOOL,
+	CM_OPTION_NUMBER, /* a whole one of 64 bits */
+	CM_OPTION_TEXT,
+	CM_OPTION_WORDS, /* a list of texts */
+	CM_OPTION_PAIRS	 /* an object of texts */
+} CmOptionKind;
+
+/* A member of docker_options, which speaks as Docker's create request does. */
+typedef struct CmOption
+{
+	bool in_host_config; /* a member of its HostConfig */
+	const char *name;
+	CmOptionKind kind;
+	int64_t number; /* of a BOOL: 0 or 1 */
+	const char *text;
+	CmWords words;
+	const CmPair *pairs;
+	int n_pairs;
+} CmOption;
+
 /* What becomes of an attempt whose host does not answer for longer than a grace. */
 typedef enum CmHostLoss
 {
@@ -60,13 +84,16 @@ typedef struct CmJobSpec
 	const CmPair *labels; /* the user's labels */
 	int n_labels;
 	const char *working_directory;
-	const char *run_as;	 /* "uid" or "uid:gid", decimal */
-	const char *network; /* "bridge", "none" or a network's name */
+	const char *run_as;		/* "uid" or "uid:gid", decimal, or "image" */
+	const char *image_user; /* likewise, who "image" is; NULL: not known yet */
+	const char *network;	/* "bridge", "none" or a network's name */
 
 	/* how much */
 	bool read_only;
 	const CmTmpfs *tmpfs;
 	int n_tmpfs;
+	const CmOption *options; /* docker_options */
+	int n_options;
 	int64_t memory_limit_mb;
 	int64_t nano_cpus; /* cpu_limit * 10^9 */
 	int64_t timeout_seconds;

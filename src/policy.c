@@ -11,36 +11,28 @@
  * ends in logs and terminals.
  */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "chars.h"
 #include "image_ref.h"
 #include "policy.h"
+#include "policy_internal.h"
 #include "retry.h"
 
-#define BAD_VALUE "22023"
-#define OVER_LIMIT "53400"
-#define NOT_ALLOWED "42501"
+#define refuse cm_policy_refuse
+#define add_detail cm_policy_add_detail
+#define add_hint cm_policy_add_hint
+#define show_text cm_policy_show_text
 
-#define NO_SETTING "No setting raises this bound."
 #define RESERVED_PREFIX "CONTAINER_MANAGER_"
-
-#define MAX_SHOWN_BYTES 64
-#define SHOWN_SIZE (MAX_SHOWN_BYTES + 4)
 
 /* Twice the most entries, so that the table of find_duplicate has gaps. */
 #define HASH_SLOTS (2 * CM_MAX_PAIRS)
 
-static bool refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format,
-				   ...) __attribute__((format(printf, 4, 5)));
-static bool add_hint(CmProblem *problem, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-/* Fills all but detail and hint; always false, so that callers can return it. */
-static bool
-refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format, ...)
+bool
+cm_policy_refuse(CmProblem *problem, const char *sqlstate, const char *column, const char *format,
+				 ...)
 {
 	va_list args;
 
@@ -53,15 +45,15 @@ refuse(CmProblem *problem, const char *sqlstate, const char *column, const char 
 	return false;
 }
 
-static bool
-add_detail(CmProblem *problem, const char *detail)
+bool
+cm_policy_add_detail(CmProblem *problem, const char *detail)
 {
 	snprintf(problem->detail, sizeof(problem->detail), "%s", detail);
 	return false;
 }
 
-static bool
-add_hint(CmProblem *problem, const char *format, ...)
+bool
+cm_policy_add_hint(CmProblem *problem, const char *format, ...)
 {
 	va_list args;
 
@@ -71,9 +63,8 @@ add_hint(CmProblem *problem, const char *format, ...)
 	return false;
 }
 
-/* Copies the beginning of text without its control characters. */
-static const char *
-show_text(const char *text, char shown[SHOWN_SIZE])
+const char *
+cm_policy_show_text(const char *text, char shown[SHOWN_SIZE])
 {
 	size_t length = cm_chars_cut(text, MAX_SHOWN_BYTES);
 	size_t n = 0;
@@ -518,6 +509,17 @@ check_working_directory(const char *path, CmProblem *problem)
 				  show_text(path, shown), fault);
 }
 
+/* Who that is is known only on the host; then it is judged as a number. */
+static bool
+check_image_user(const CmLimits *limits, CmProblem *problem)
+{
+	if (limits->allow_image_user)
+		return true;
+	refuse(problem, NOT_ALLOWED, "run_as", "run_as of '" CM_RUN_AS_IMAGE "' is not allowed");
+	return add_hint(problem, "Give numbers, as in 65534:65534, or have an administrator turn "
+							 "container_manager.allow_image_user on.");
+}
+
 static bool
 check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 {
@@ -528,6 +530,8 @@ check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 	/* unsaid would be the image's own user, which mostly is root */
 	if (run_as == NULL)
 		return refuse(problem, BAD_VALUE, "run_as", "run_as is missing");
+	if (strcmp(run_as, CM_RUN_AS_IMAGE) == 0)
+		return check_image_user(limits, problem);
 	if (!cm_policy_parse_run_as(run_as, &uid, &gid))
 	{
 		refuse(problem, BAD_VALUE, "run_as", "run_as \"%s\" is not a uid or uid:gid",
@@ -551,6 +555,18 @@ check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 			"Use another gid, or have an administrator set container_manager.min_uid to 0.");
 	}
 	return true;
+}
+
+bool
+cm_policy_check_user(const char *user, const CmLimits *limits, CmProblem *problem)
+{
+	int64_t uid;
+	int64_t gid;
+
+	memset(problem, 0, sizeof(*problem));
+	if (cm_policy_parse_run_as(user, &uid, &gid))
+		return check_run_as(user, limits, problem);
+	return refuse(problem, BAD_VALUE, "run_as", "its number is not known");
 }
 
 static bool
@@ -849,5 +865,6 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_memory(spec->memory_limit_mb, limits, problem) &&
 		   check_cpus(spec->nano_cpus, limits, problem) &&
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
-		   check_retries(spec, problem) && check_sum(spec, problem);
+		   cm_policy_check_options(spec, limits, problem) && check_retries(spec, problem) &&
+		   check_sum(spec, problem);
 }

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -22,6 +23,7 @@
 #include "chars.h"
 #include "docker_json.h"
 #include "store.h"
+#include "store_options.h"
 
 #define NANO_PER_CPU INT64_C(1000000000)
 #define MAX_CPUS_READ 1e6 /* more is said as this much */
@@ -267,6 +269,21 @@ get_tmpfs(RowReader *reader, int *n)
 	return mounts;
 }
 
+static void
+get_options(RowReader *reader, CmJobSpec *spec)
+{
+	const CmJson *json = get_json(reader, "docker_options");
+
+	if (json == NULL)
+		return;
+	if (json->kind == CM_JSON_OBJECT)
+		cm_store_read_options(json, spec);
+	else
+		object(
+			reader, "22023", "docker_options", "docker_options is not a JSON object", NULL,
+			"Write it as {\"Hostname\": \"worker\", \"HostConfig\": {\"Dns\": [\"10.0.0.1\"]}}.");
+}
+
 static const char *
 get_network(RowReader *reader)
 {
@@ -319,7 +336,6 @@ refuse_unavailable(RowReader *reader)
 										  "environment_template",
 										  "depends_on",
 										  "unique_key",
-										  "docker_options",
 										  "parameters",
 										  "volumes",
 										  "ulimits",
@@ -401,6 +417,7 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->network = get_network(&reader);
 	spec->read_only = DatumGetBool(get_column(&reader, "read_only", &is_null));
 	spec->tmpfs = get_tmpfs(&reader, &spec->n_tmpfs);
+	get_options(&reader, spec);
 	spec->memory_limit_mb = get_int(&reader, "memory_limit", 0);
 	spec->nano_cpus = get_nano_cpus(&reader);
 	spec->timeout_seconds = get_int(&reader, "timeout_seconds", 0);
@@ -419,6 +436,7 @@ cm_store_throw_problem(const CmProblem *problem, const char *table)
 {
 	const char *state = problem->sqlstate[0] ? problem->sqlstate : "22023";
 
+	cm_store_log_violation(problem, GetUserNameFromId(GetUserId(), false), 0);
 	/* The guard speaks UTF-8, as do the values that it quotes. */
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),

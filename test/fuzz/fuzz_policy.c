@@ -14,7 +14,7 @@
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
-static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001};
+static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001, false};
 
 /* The arrays that a definition points into. */
 typedef struct Arrays
