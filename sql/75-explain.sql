@@ -397,6 +397,35 @@ $$;
 COMMENT ON FUNCTION cm_job_explain(bigint) IS
     'Why a job is as it is, and what to do about it. Whoever may execute this may ask about any job.';
 
+-- What is attached at a docker run is not the container's, so that AttachStdin
+-- and its like have no word.
+CREATE FUNCTION cm_internal.docker_option_words(options jsonb) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(w.word ORDER BY f.n, v.n, w.n)
+    FROM (VALUES (1, '{Hostname}', '--hostname'), (2, '{Domainname}', '--domainname'),
+            (3, '{StopTimeout}', '--stop-timeout'), (4, '{HostConfig,Dns}', '--dns'),
+            (5, '{HostConfig,DnsSearch}', '--dns-search'), (6, '{HostConfig,DnsOptions}', '--dns-option'),
+            (7, '{HostConfig,ExtraHosts}', '--add-host'), (8, '{HostConfig,GroupAdd}', '--group-add'),
+            (9, '{HostConfig,OomScoreAdj}', '--oom-score-adj'), (10, '{HostConfig,CpuShares}', '--cpu-shares'),
+            (11, '{HostConfig,CpusetCpus}', '--cpuset-cpus'), (12, '{HostConfig,CpusetMems}', '--cpuset-mems'),
+            (13, '{HostConfig,BlkioWeight}', '--blkio-weight'),
+            (14, '{HostConfig,MemoryReservation}', '--memory-reservation'),
+            (15, '{HostConfig,MemorySwappiness}', '--memory-swappiness'),
+            (16, '{HostConfig,Sysctls}', '--sysctl'), (17, '{OpenStdin}', '--interactive')) f (n, path, flag)
+    CROSS JOIN LATERAL (SELECT options #> f.path::text[]) o (value)
+    CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(o.value)
+        WHEN 'array' THEN o.value
+        WHEN 'object' THEN (SELECT jsonb_agg(e.key || '=' || e.value ORDER BY e.key) FROM jsonb_each_text(o.value) e)
+        ELSE jsonb_build_array(o.value) END) WITH ORDINALITY v (text, n)
+    CROSS JOIN LATERAL unnest(CASE WHEN f.path <> '{OpenStdin}' THEN ARRAY[f.flag, v.text]
+        WHEN v.text = 'true' THEN ARRAY[f.flag] END) WITH ORDINALITY w (word, n)
+    WHERE o.value IS NOT NULL
+$$;
+COMMENT ON FUNCTION cm_internal.docker_option_words(jsonb) IS
+    'The flags of docker run that docker_options stand for.';
+
 -- The words follow the create request (engine_body.c), without our labels: the
 -- executor must not take the container for its own.
 CREATE FUNCTION cm_job_docker_command(id bigint) RETURNS text
@@ -408,11 +437,12 @@ DECLARE
     tmpfs jsonb := jsonb_build_object('/tmp', j.memory_limit) || j.tmpfs;
     environment jsonb := '{"HOME": "/tmp", "TMPDIR": "/tmp"}'::jsonb || coalesce(j.environment, '{}');
     -- A bare uid is its own group, and the owner of what is writable.
-    run_as text := j.run_as || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END;
+    -- Who the image's own user is, docker finds out as well.
+    run_as text := nullif(j.run_as, 'image') || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END;
     words text[];
 BEGIN
     words := ARRAY['docker', 'run', '--rm=false', '--init', '--cap-drop', 'ALL',
-        '--security-opt', 'no-new-privileges', '--ipc', 'private', '--no-healthcheck',
+        '--security-opt', 'no-new-privileges', '--ipc', 'private', '--cgroupns', 'private', '--no-healthcheck',
         '--pids-limit', coalesce(current_setting('container_manager.pids_limit', true), '256'),
         '--memory', j.memory_limit || 'm', '--memory-swap', j.memory_limit || 'm',
         '--cpus', trim_scale(j.cpu_limit)::text];
@@ -423,10 +453,12 @@ BEGIN
         || (SELECT array_agg(w ORDER BY t.key, o.position)
             FROM jsonb_each_text(tmpfs) t
             CROSS JOIN LATERAL unnest(ARRAY['--tmpfs',
-                format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm,uid=%s,gid=%s', t.key, t.value,
-                       split_part(run_as, ':', 1), split_part(run_as, ':', 2))])
+                format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm', t.key, t.value)
+                || coalesce(',uid=' || split_part(run_as, ':', 1) || ',gid=' || split_part(run_as, ':', 2), '')])
                 WITH ORDINALITY o (w, position))
-        || ARRAY['--user', run_as, '--network', coalesce(j.networks ->> 0, 'none')];
+        || CASE WHEN run_as IS NOT NULL THEN ARRAY['--user', run_as] END
+        || ARRAY['--network', coalesce(j.networks ->> 0, 'none')]
+        || cm_internal.docker_option_words(j.docker_options);
     IF EXISTS (SELECT FROM @extschema@.cm_hosts h
                WHERE h.name = coalesce(j.host, j.requested_host) AND NOT h.auto_pull_images) THEN
         words := words || ARRAY['--pull', 'never'];
@@ -469,6 +501,7 @@ REVOKE ALL ON FUNCTION
     cm_internal.explain_output(cm_jobs),
     cm_internal.explain_attempts(cm_jobs),
     cm_internal.find_job(bigint),
+    cm_internal.docker_option_words(jsonb),
     cm_job_explain(bigint),
     cm_job_docker_command(bigint)
 FROM PUBLIC;

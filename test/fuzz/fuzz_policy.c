@@ -4,6 +4,7 @@
  *		limit, as written down here once more; one that does not is told why.
  *
  * The bytes are lines: a letter says of which column, the rest is its value.
+ * Options are NAME=, a letter for the kind, and the value.
  * What is left out is as in a plain job, so that one odd value stands alone.
  */
 #include "fuzz.h"
@@ -24,6 +25,9 @@ typedef struct Arrays
 	CmTmpfs tmpfs[MAX_LINES];
 	const char *args[MAX_LINES];
 	const char *entrypoint[MAX_LINES];
+	CmOption options[MAX_LINES];
+	const char *option_words[MAX_LINES];
+	CmPair option_pairs[MAX_LINES];
 } Arrays;
 
 static CmPair
@@ -47,6 +51,48 @@ add_word(CmWords *words, const char **array, const char *word)
 	words->is_set = true;
 	if (word[0] != '-') /* "-": the list is there */
 		array[words->count++] = word;
+}
+
+static void
+add_option(CmJobSpec *spec, Arrays *arrays, bool in_host_config, char *text)
+{
+	CmOption *option = &arrays->options[spec->n_options];
+	CmPair pair = split_pair(text);
+	bool has_value = pair.value != NULL && pair.value[0] != '\0';
+	char *value = has_value ? text + strlen(text) + 2 : text + strlen(text);
+
+	option->in_host_config = in_host_config;
+	option->name = text;
+	option->number = strtoll(value, NULL, 10);
+	option->text = value;
+	option->words.words = &arrays->option_words[spec->n_options];
+	option->words.words[0] = value;
+	option->words.count = value[0] != '\0' ? 1 : 0;
+	option->pairs = &arrays->option_pairs[spec->n_options];
+	switch (has_value ? pair.value[0] : '\0')
+	{
+		case 'b':
+			option->kind = CM_OPTION_BOOL;
+			break;
+		case 'n':
+			option->kind = CM_OPTION_NUMBER;
+			break;
+		case 't':
+			option->kind = CM_OPTION_TEXT;
+			break;
+		case 'w':
+			option->kind = CM_OPTION_WORDS;
+			break;
+		case 'p':
+			option->kind = CM_OPTION_PAIRS;
+			arrays->option_pairs[spec->n_options] = split_pair(value);
+			option->n_pairs = option->pairs->value != NULL ? 1 : 0;
+			break;
+		default:
+			option->kind = CM_OPTION_OTHER;
+			break;
+	}
+	spec->n_options++;
 }
 
 static void
@@ -103,6 +149,12 @@ take_line(CmJobSpec *spec, Arrays *arrays, char column, char *value)
 		case '0':
 			spec->run_as = NULL;
 			break;
+		case 'd':
+			add_option(spec, arrays, false, value);
+			break;
+		case 'D':
+			add_option(spec, arrays, true, value);
+			break;
 		default:
 			break;
 	}
@@ -124,6 +176,8 @@ make_spec(char *text, CmJobSpec *spec, Arrays *arrays)
 						.timeout_seconds = 60,
 						.environment = arrays->environment,
 						.labels = arrays->labels,
+						.options = arrays->options,
+						.max_attempts = 1,
 						.tmpfs = arrays->tmpfs};
 	for (int i = 0; i < MAX_LINES && text != NULL && *text != '\0'; i++)
 	{
@@ -207,6 +261,49 @@ require_tmpfs(const CmJobSpec *spec)
 	}
 }
 
+static bool
+may_be_option(const CmOption *option)
+{
+	static const char *const whole[] = {"Hostname",		"Domainname", "AttachStdin", "AttachStdout",
+										"AttachStderr", "OpenStdin",  "StopTimeout"};
+	static const char *const of_host[] = {"Dns",		"DnsSearch",		 "DnsOptions",
+										  "ExtraHosts", "GroupAdd",			 "OomScoreAdj",
+										  "CpuShares",	"BlkioWeight",		 "CpusetCpus",
+										  "CpusetMems", "MemoryReservation", "MemorySwappiness",
+										  "Sysctls"};
+	const char *const *names = option->in_host_config ? of_host : whole;
+	size_t n = option->in_host_config ? sizeof(of_host) / sizeof(*of_host)
+									  : sizeof(whole) / sizeof(*whole);
+
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(option->name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+static void
+require_options(const CmJobSpec *spec)
+{
+	for (int i = 0; i < spec->n_options; i++)
+	{
+		const CmOption *option = &spec->options[i];
+
+		REQUIRE(may_be_option(option) && option->kind != CM_OPTION_OTHER);
+		for (int j = 0; j < i; j++)
+			REQUIRE(strcmp(option->name, spec->options[j].name) != 0);
+		REQUIRE(option->kind != CM_OPTION_NUMBER || option->number >= 0);
+		REQUIRE(option->kind != CM_OPTION_TEXT ||
+				(option->text[0] != '\0' && has_only(option->text, LETTERS DIGITS "_.-,")));
+		for (int j = 0; option->kind == CM_OPTION_WORDS && j < option->words.count; j++)
+			REQUIRE(has_only(option->words.words[j], LETTERS DIGITS "_.-:"));
+		if (strcmp(option->name, "GroupAdd") == 0 && option->words.count > 0)
+			REQUIRE(strtoll(option->words.words[0], NULL, 10) >= limits.min_uid);
+		for (int j = 0; option->kind == CM_OPTION_PAIRS && j < option->n_pairs; j++)
+			REQUIRE(strncmp(option->pairs[j].name, "net.", 4) == 0 &&
+					has_only(option->pairs[j].value, DIGITS " "));
+	}
+}
+
 static void
 require_limits(const CmJobSpec *spec)
 {
@@ -229,6 +326,7 @@ require_limits(const CmJobSpec *spec)
 	require_identity(spec);
 	require_amounts(spec);
 	require_tmpfs(spec);
+	require_options(spec);
 }
 
 static void
