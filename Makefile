@@ -111,7 +111,7 @@ FUZZ_CFLAGS ?= -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-c
 FUZZ_FLOOR0 := $(addprefix build/fuzz/,endpoint image_ref logstream policy)
 FUZZ_SERVER := $(addprefix build/fuzz/,engine json)
 FUZZ_SERVER_SRCS := $(here)/test/fuzz/server.c $(addprefix $(here)/src/,docker_json.c \
-	$(notdir $(filter-out %/engine_body.c,$(wildcard $(here)/src/engine*.c))))
+	$(notdir $(filter-out %/engine_body.c %/engine_options.c,$(wildcard $(here)/src/engine*.c))))
 FUZZ_HEADERS := $(wildcard $(here)/src/*.h $(here)/test/fuzz/*.h)
 
 $(FUZZ_FLOOR0): build/fuzz/%: $(here)/test/fuzz/fuzz_%.c $(FLOOR0) $(FUZZ_HEADERS) | $(CURDIR)/build/fuzz

@@ -108,7 +108,7 @@ COMMENT ON COLUMN cm_jobs.environment IS 'Environment variables, {"NAME": "value
 COMMENT ON COLUMN cm_jobs.secret_environment IS 'Environment variables from secrets, {"NAME": "secret name"}.';
 COMMENT ON COLUMN cm_jobs.environment_template IS 'Environment template that the job uses.';
 COMMENT ON COLUMN cm_jobs.working_directory IS 'Working directory in the container; NULL: the image''s.';
-COMMENT ON COLUMN cm_jobs.run_as IS 'Numeric user, uid or uid:gid; a bare uid is its own group.';
+COMMENT ON COLUMN cm_jobs.run_as IS 'Numeric user, uid or uid:gid, or image for the image''s own. A bare uid is its own group.';
 COMMENT ON COLUMN cm_jobs.memory_limit IS 'Memory in MB (2^20 bytes), swap included.';
 COMMENT ON COLUMN cm_jobs.cpu_limit IS 'CPU cores.';
 COMMENT ON COLUMN cm_jobs.timeout_seconds IS 'How long it may run, pulling and waiting not counted.';
@@ -126,7 +126,7 @@ COMMENT ON COLUMN cm_jobs.unique_key IS 'At most one unfinished job per key.';
 COMMENT ON COLUMN cm_jobs.labels IS 'Labels for finding jobs, {"name": "value"}.';
 COMMENT ON COLUMN cm_jobs.read_only IS 'Whether the container''s root file system is read-only.';
 COMMENT ON COLUMN cm_jobs.tmpfs IS 'Writable directories in memory, {"/path": MB}; /tmp is always one.';
-COMMENT ON COLUMN cm_jobs.docker_options IS 'Further options in Docker''s own words.';
+COMMENT ON COLUMN cm_jobs.docker_options IS 'Further options in Docker''s own words, {"Hostname": "x", "HostConfig": {"Dns": ["10.0.0.1"]}}. Those that can do no harm.';
 COMMENT ON COLUMN cm_jobs.parameters IS 'Values for the template''s {{name}} placeholders.';
 COMMENT ON COLUMN cm_jobs.volumes IS 'Named volumes, [{"name": "data", "target": "/data", "read_only": false}].';
 COMMENT ON COLUMN cm_jobs.ulimits IS 'Limits per process, {"nofile": 1024} or {"nofile": {"soft": 512, "hard": 1024}}.';

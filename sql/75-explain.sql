@@ -473,6 +473,35 @@ AS $$
 $$;
 COMMENT ON FUNCTION cm_internal.volume_words(@extschema@.cm_jobs) IS 'Volumes as options of docker run.';
 
+-- What is attached at a docker run is not the container's, so that AttachStdin
+-- and its like have no word.
+CREATE FUNCTION cm_internal.docker_option_words(options jsonb) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(w.word ORDER BY f.n, v.n, w.n)
+    FROM (VALUES (1, '{Hostname}', '--hostname'), (2, '{Domainname}', '--domainname'),
+            (3, '{StopTimeout}', '--stop-timeout'), (4, '{HostConfig,Dns}', '--dns'),
+            (5, '{HostConfig,DnsSearch}', '--dns-search'), (6, '{HostConfig,DnsOptions}', '--dns-option'),
+            (7, '{HostConfig,ExtraHosts}', '--add-host'), (8, '{HostConfig,GroupAdd}', '--group-add'),
+            (9, '{HostConfig,OomScoreAdj}', '--oom-score-adj'), (10, '{HostConfig,CpuShares}', '--cpu-shares'),
+            (11, '{HostConfig,CpusetCpus}', '--cpuset-cpus'), (12, '{HostConfig,CpusetMems}', '--cpuset-mems'),
+            (13, '{HostConfig,BlkioWeight}', '--blkio-weight'),
+            (14, '{HostConfig,MemoryReservation}', '--memory-reservation'),
+            (15, '{HostConfig,MemorySwappiness}', '--memory-swappiness'),
+            (16, '{HostConfig,Sysctls}', '--sysctl'), (17, '{OpenStdin}', '--interactive')) f (n, path, flag)
+    CROSS JOIN LATERAL (SELECT options #> f.path::text[]) o (value)
+    CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(o.value)
+        WHEN 'array' THEN o.value
+        WHEN 'object' THEN (SELECT jsonb_agg(e.key || '=' || e.value ORDER BY e.key) FROM jsonb_each_text(o.value) e)
+        ELSE jsonb_build_array(o.value) END) WITH ORDINALITY v (text, n)
+    CROSS JOIN LATERAL unnest(CASE WHEN f.path <> '{OpenStdin}' THEN ARRAY[f.flag, v.text]
+        WHEN v.text = 'true' THEN ARRAY[f.flag] END) WITH ORDINALITY w (word, n)
+    WHERE o.value IS NOT NULL
+$$;
+COMMENT ON FUNCTION cm_internal.docker_option_words(jsonb) IS
+    'The flags of docker run that docker_options stand for.';
+
 -- One row per option, in the order of the line; a row that does not apply has
 -- NULL words.  They follow the create request (engine_body.c), without our labels:
 -- the executor must not take the container for its own.
@@ -482,14 +511,15 @@ RETURNS SETOF record
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    -- A bare uid is its own group, and the owner of what is writable.
-    WITH u AS (SELECT j.run_as || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END AS run_as)
+    -- A bare uid is its own group, and the owner of what is writable.  Who the
+    -- image's own user is, docker finds out as well.
+    WITH u AS (SELECT nullif(j.run_as, 'image') || CASE WHEN j.run_as LIKE '%:%' THEN '' ELSE ':' || j.run_as END AS run_as)
     SELECT o.place, o.name, o.words
     FROM u
     CROSS JOIN LATERAL (
         VALUES
         (10, NULL, ARRAY['--rm=false', '--init', '--cap-drop', 'ALL', '--security-opt', 'no-new-privileges',
-                         '--ipc', 'private', '--no-healthcheck']),
+                         '--ipc', 'private', '--cgroupns', 'private', '--no-healthcheck']),
         (20, NULL, ARRAY['--pids-limit', coalesce(j.pids_limit::text,
                          current_setting('container_manager.pids_limit', true), '256')]),
         (21, NULL, ARRAY['--memory', j.memory_limit || 'm', '--memory-swap', j.memory_limit || 'm']),
@@ -498,9 +528,10 @@ AS $$
         (25, NULL, ARRAY['--stop-signal', j.stop_signal]),
         (26, NULL, ARRAY['--stop-timeout', ceil(extract(epoch FROM j.stop_grace))::bigint::text]),
         (30, NULL, CASE WHEN j.read_only THEN ARRAY['--read-only'] END),
-        (50, NULL, ARRAY['--user', u.run_as]),
         (45, NULL, cm_internal.volume_words(j)),
+        (50, NULL, ARRAY['--user', u.run_as]),
         (60, NULL, cm_internal.network_words(j.networks)),
+        (65, NULL, cm_internal.docker_option_words(j.docker_options)),
         (70, NULL, CASE WHEN EXISTS (SELECT FROM @extschema@.cm_hosts h
                                      WHERE h.name = coalesce(j.host, j.requested_host) AND NOT h.auto_pull_images)
                         THEN ARRAY['--pull', 'never'] END),
@@ -511,8 +542,8 @@ AS $$
             ELSE l.value #>> '{}' END]
         FROM jsonb_each(CASE jsonb_typeof(j.ulimits) WHEN 'object' THEN j.ulimits END) l
         UNION ALL
-        SELECT 40, t.key, ARRAY['--tmpfs', format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm,uid=%s,gid=%s',
-            t.key, t.value, split_part(u.run_as, ':', 1), split_part(u.run_as, ':', 2))]
+        SELECT 40, t.key, ARRAY['--tmpfs', format('%s:rw,exec,nosuid,nodev,mode=1777,size=%sm', t.key, t.value)
+            || coalesce(',uid=' || split_part(u.run_as, ':', 1) || ',gid=' || split_part(u.run_as, ':', 2), '')]
         FROM jsonb_each_text(jsonb_build_object('/tmp', j.memory_limit) || j.tmpfs) t
         UNION ALL
         SELECT 80, e.key, ARRAY['-e', e.key || '=' || e.value]
@@ -569,6 +600,7 @@ REVOKE ALL ON FUNCTION
     cm_internal.network_words(jsonb),
     cm_internal.volume_words(cm_jobs),
     cm_internal.find_job(bigint),
+    cm_internal.docker_option_words(jsonb),
     cm_job_explain(bigint),
     cm_job_docker_command(bigint)
 FROM PUBLIC;

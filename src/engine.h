@@ -190,14 +190,17 @@ typedef struct CmInspect
 	const char *finished_at; /* likewise */
 	int64 run_ms;			 /* finished_at - started_at, 0 if unknown */
 	CmContainerLabels labels;
-	const char *record; /* JSON for cm_job_attempts.inspect */
+	const char *record;			/* JSON for cm_job_attempts.inspect */
+	const struct CmJson *reply; /* the whole, in the memory of the call that read it */
 } CmInspect;
 
 /*
  * Builds the create body for that engine; *spec_hash (65 bytes) gets a SHA-256 in hex, which
  * also stands in the body's labels.  It is taken over the body without that
  * label and without the incarnation: a controller that took over must know
- * the containers of the one before it.
+ * the containers of the one before it.  For run_as 'image' it is the same
+ * whoever that is; while that is not known, the body is that of a probe: a
+ * container with another hash in its label, never to be started.
  */
 extern char *cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity,
 								   const CmJobSpec *spec, int pids_limit, char *spec_hash);
@@ -227,6 +230,22 @@ extern bool cm_engine_read_start(CmHttpRequest *request, CmFault *fault);
 extern CmHttpRequest *cm_engine_begin_inspect(CmEngine *engine, const char *id_or_name,
 											  CmEngineDone on_done, void *arg);
 extern bool cm_engine_read_inspect(CmHttpRequest *request, CmInspect *inspect, CmFault *fault);
+
+/* A field of a container that is not as it was asked for; values are one line. */
+typedef struct CmDifference
+{
+	char field[64]; /* HostConfig.Privileged */
+	char asked[128];
+	char made[128];
+} CmDifference;
+
+/*
+ * Compares a container that was made from the body, as inspect has just told of
+ * it, in what could make it dangerous.  true: it differs.
+ */
+extern bool cm_engine_find_difference(const CmEngine *engine, const CmInspect *inspect,
+									  const char *body, CmDifference *difference);
+extern const char *cm_engine_inspect_user(const CmInspect *inspect);
 
 extern CmHttpRequest *cm_engine_begin_kill(CmEngine *engine, const char *id,
 										   const char *signal_name, CmEngineDone on_done,
@@ -591,6 +610,19 @@ extern void cm_engine_read_pull_progress(CmHttpRequest *request, CmPull *pull);
 extern CmHttpRequest *cm_engine_begin_image(CmEngine *engine, const char *image,
 											CmEngineDone on_done, void *arg);
 extern bool cm_engine_read_image(CmHttpRequest *request, CmFault *fault);
+/* And as which user it runs: "" is root. */
+extern bool cm_engine_read_image_user(CmHttpRequest *request, char *user, size_t user_size,
+									  CmFault *fault);
+
+/* GET /containers/ID/archive: a file of at most 1 MB, as a tar file. */
+extern CmHttpRequest *cm_engine_begin_file(CmEngine *engine, const char *id, const char *path,
+										   CmEngineDone on_done, void *arg);
+/*
+ * Its bytes, which are the request's; none where it is no plain file.  false
+ * with http_status 404: it is not there.
+ */
+extern bool cm_engine_read_file(CmHttpRequest *request, const char **text, size_t *n_bytes,
+								CmFault *fault);
 
 /*
  * Runs one request to its end in this backend, interruptibly, serving only

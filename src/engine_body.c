@@ -140,7 +140,10 @@ append_label_int(StringInfo to, const char *name, int64 value)
 	appendStringInfo(to, ",\"%s\":\"" INT64_FORMAT "\"", name, value);
 }
 
-/* Without a hash: what the hash is taken over. */
+/*
+ * Without a hash: what the hash is taken over.  A probe bears another one, so
+ * that it is never taken for the job's container.
+ */
 static void
 append_labels(StringInfo to, const BodySource *source, const char *spec_hash)
 {
@@ -300,8 +303,9 @@ append_host_config(StringInfo to, const BodySource *source)
 	const CmJobSpec *spec = source->spec;
 	int64 memory_bytes = (int64) spec->memory_limit_mb * BYTES_PER_MB;
 
+	appendStringInfoString(to, ",\"HostConfig\":{");
+	cm_engine_append_options(to, spec, true);
 	appendStringInfo(to,
-					 ",\"HostConfig\":{"
 					 "\"AutoRemove\":false,\"RestartPolicy\":{\"Name\":\"no\"},"
 					 "\"Memory\":" INT64_FORMAT ",\"MemorySwap\":" INT64_FORMAT ","
 					 "\"NanoCpus\":" INT64_FORMAT ",\"PidsLimit\":%d,",
@@ -317,6 +321,7 @@ append_host_config(StringInfo to, const BodySource *source)
 					 "\"CapDrop\":[\"ALL\"],\"SecurityOpt\":[\"no-new-privileges\"],"
 					 "\"Privileged\":false,\"PublishAllPorts\":false,"
 					 "\"OomKillDisable\":false,\"IpcMode\":\"private\","
+					 "\"CgroupnsMode\":\"private\","
 					 "\"LogConfig\":" LOG_CONFIG ",",
 					 spec->read_only ? "true" : "false");
 	append_member(to, "NetworkMode", spec->n_networks > 0 ? spec->networks[0].name : "none");
@@ -337,6 +342,18 @@ make_user(const BodySource *source)
 	return psprintf(INT64_FORMAT ":" INT64_FORMAT, (int64) uid, (int64) uid);
 }
 
+/* Nobody attaches to a job; a stdin that was asked for stays open and empty. */
+static void
+append_streams(StringInfo to, const CmJobSpec *spec)
+{
+	static const char *const streams[] = {"OpenStdin", "AttachStdin", "AttachStdout",
+										  "AttachStderr"};
+
+	for (size_t i = 0; i < lengthof(streams); i++)
+		if (!cm_engine_has_option(spec, streams[i]))
+			appendStringInfo(to, ",\"%s\":false", streams[i]);
+}
+
 static char *
 make_body(const BodySource *source, const char *spec_hash)
 {
@@ -345,6 +362,7 @@ make_body(const BodySource *source, const char *spec_hash)
 
 	initStringInfo(&body);
 	appendStringInfoChar(&body, '{');
+	cm_engine_append_options(&body, spec, false);
 	append_member(&body, "Image", spec->image);
 	append_command(&body, spec);
 	append_environment(&body, spec);
@@ -355,14 +373,13 @@ make_body(const BodySource *source, const char *spec_hash)
 		appendStringInfoChar(&body, ',');
 		append_member(&body, "WorkingDir", spec->working_directory);
 	}
-	appendStringInfoString(&body, ",\"Tty\":false,\"OpenStdin\":false,"
-								  "\"AttachStdin\":false,\"AttachStdout\":false,"
-								  "\"AttachStderr\":false,"
+	append_streams(&body, spec);
+	appendStringInfoString(&body, ",\"Tty\":false,\"StdinOnce\":false,"
 								  "\"Healthcheck\":{\"Test\":[\"NONE\"]},");
 	append_member(&body, "StopSignal",
 				  spec->stop_signal != NULL ? spec->stop_signal : CM_DEFAULT_STOP_SIGNAL);
 	/* For whoever else stops it; the executor counts by itself. */
-	if (spec->stop_grace_ms >= 0)
+	if (spec->stop_grace_ms >= 0 && !cm_engine_has_option(spec, "StopTimeout"))
 		appendStringInfo(&body, ",\"StopTimeout\":%d", (int) ((spec->stop_grace_ms + 999) / 1000));
 	append_labels(&body, source, spec_hash);
 	append_host_config(&body, source);
@@ -407,6 +424,20 @@ hash_spec(const char *text, char *spec_hash)
 		snprintf(spec_hash + 2 * i, 3, "%02x", digest[i]);
 }
 
+/* The definition's hash must not depend on what an image says. */
+static void
+hash_definition(const BodySource *source, char *spec_hash)
+{
+	BodySource defined = *source;
+	char *text;
+
+	if (source->spec->run_as != NULL)
+		defined.user = source->spec->run_as;
+	text = make_body(&defined, NULL);
+	hash_spec(text, spec_hash);
+	pfree(text);
+}
+
 char *
 cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity, const CmJobSpec *spec,
 					  int pids_limit, char *spec_hash)
@@ -418,11 +449,15 @@ cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity, const 
 		.pids_limit = pids_limit,
 		.user = spec->run_as != NULL ? spec->run_as : UNSAID_USER,
 	};
-	char *without_hash;
+	bool is_probe = strcmp(source.user, CM_RUN_AS_IMAGE) == 0 && spec->image_user == NULL;
+	char label[2 * PG_SHA256_DIGEST_LENGTH + 1];
 
 	Assert(pids_limit > 0); /* engines take 0 for "no limit" */
-	without_hash = make_body(&source, NULL);
-	hash_spec(without_hash, spec_hash);
-	pfree(without_hash);
-	return make_body(&source, spec_hash);
+	if (strcmp(source.user, CM_RUN_AS_IMAGE) == 0)
+		source.user = is_probe ? UNSAID_USER : spec->image_user;
+	hash_definition(&source, spec_hash);
+	strlcpy(label, spec_hash, sizeof(label));
+	if (is_probe)
+		hash_spec(spec_hash, label);
+	return make_body(&source, label);
 }

@@ -411,6 +411,7 @@ cm_engine_read_inspect(CmHttpRequest *request, CmInspect *inspect, CmFault *faul
 		return cm_engine_set_garbled(fault, "the reply to inspect");
 	cm_engine_read_labels(cm_json_path(reply, "Config", "Labels"), &inspect->labels);
 	inspect->record = make_record(reply);
+	inspect->reply = reply;
 	return true;
 }
 

@@ -41,6 +41,13 @@ extern bool cm_engine_set_garbled(CmFault *fault, const char *what);
  */
 extern void cm_engine_copy_line(char *out, size_t out_size, const char *text, size_t n_bytes);
 
+/*
+ * Appends docker_options, each with a comma behind it: the members of
+ * HostConfig, or the others.
+ */
+extern void cm_engine_append_options(StringInfo to, const CmJobSpec *spec, bool in_host_config);
+extern bool cm_engine_has_option(const CmJobSpec *spec, const char *name);
+
 /* 64 lower-case hex digits? */
 extern bool cm_engine_is_id(const char *text);
 

@@ -281,8 +281,9 @@ static const char *
 choose_owner(const CmTask *task)
 {
 	const char *owner = task->volume_owners != NULL ? task->volume_owners[task->n_given] : NULL;
+	const char *user = task->spec.image_user != NULL ? task->spec.image_user : task->spec.run_as;
 
-	return owner != NULL ? owner : task->spec.run_as;
+	return owner != NULL ? owner : user;
 }
 
 static void
@@ -399,7 +400,7 @@ note_owner_ended(CmHttpRequest *request, void *arg)
 	CmFault fault;
 
 	if (cm_engine_read_stream_end(request, &fault))
-		cm_call_note_silence(task);
+		cm_call_lose_sight(task);
 	else if (fault.kind == CM_FAULT_REFUSED && fault.http_status != 404)
 		refuse_volume(task, &fault);
 	else

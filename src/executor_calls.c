@@ -38,8 +38,8 @@
 /* --- when a call went wrong --- */
 
 /* Nothing is known now; look again in a while, or when the host answers. */
-static void
-lose_sight(CmTask *task)
+void
+cm_call_lose_sight(CmTask *task)
 {
 	if (task->n_failures++ == 0)
 		task->failing_since_ms = cm_ex.now_ms;
@@ -67,18 +67,12 @@ doubt(CmTask *task)
 }
 
 void
-cm_call_note_silence(CmTask *task)
-{
-	lose_sight(task);
-}
-
-void
 cm_call_note_fault(CmTask *task, const CmFault *fault)
 {
 	if (fault->kind == CM_FAULT_REFUSED)
 		doubt(task);
 	else
-		lose_sight(task);
+		cm_call_lose_sight(task);
 }
 
 void
@@ -167,17 +161,20 @@ take_over_exit(CmTask *task, const CmInspect *inspect)
 	if (task->seen.error != NULL)
 		pfree(unconstify(char *, task->seen.error));
 	task->seen = *inspect;
+	task->seen.reply = NULL;
 	task->seen.record = cm_task_keep_text(task, inspect->record);
 	task->seen.error = cm_task_keep_text(task, inspect->error);
 }
 
 /* There, and not started: is a start that nobody answered for still possible? */
 static void
-take_over_created(CmTask *task)
+take_over_created(CmTask *task, const CmInspect *inspect, bool is_right)
 {
+	bool was_seen = task->s.seen == CM_SEEN_CREATED;
+
 	task->s.seen = CM_SEEN_CREATED;
 	/* Nobody has started it, then: what is missing may still be added. */
-	if (!task->s.has_id)
+	if (!task->s.has_id && !was_seen)
 	{
 		task->n_looked_at = 0;
 		cm_attach_note_made(task);
@@ -189,6 +186,7 @@ take_over_created(CmTask *task)
 		task->s.sure_ms = cm_ex.now_ms + START_SURE_MS;
 		task->must_ask_memory = true;
 	}
+	task->s.is_checked = is_right && cm_guard_check_made(task, inspect);
 }
 
 static void
@@ -204,7 +202,7 @@ note_recall(CmHttpRequest *request, void *arg)
 		task->s.engine_forgot = !remembers;
 	}
 	else
-		lose_sight(task);
+		cm_call_lose_sight(task);
 	cm_http_finish(request);
 	cm_task_step(task);
 }
@@ -228,8 +226,8 @@ cm_call_recall(CmTask *task)
 	task->s.engine_forgot = true;
 }
 
-static char *
-make_body(CmTask *task)
+char *
+cm_call_make_body(CmTask *task)
 {
 	return cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
 								 cm_guc_pids_limit, task->spec_hash);
@@ -245,7 +243,7 @@ is_of_this_definition(CmTask *task, const CmInspect *inspect)
 	if (task->s.has_id && strcmp(task->container_id, inspect->id) == 0)
 		return true;
 	if (task->spec_hash[0] == '\0')
-		pfree(make_body(task));
+		pfree(cm_call_make_body(task));
 	return strcmp(task->spec_hash, inspect->labels.spec_hash) == 0;
 }
 
@@ -286,11 +284,12 @@ take_over(CmTask *task, const CmInspect *inspect)
 	{
 		strlcpy(task->container_id, inspect->id, sizeof(task->container_id));
 		task->s.has_id = false;
+		task->s.seen = CM_SEEN_UNKNOWN;
 	}
 	switch (inspect->state)
 	{
 		case CM_RUN_CREATED:
-			take_over_created(task);
+			take_over_created(task, inspect, is_right);
 			break;
 		case CM_RUN_RUNNING:
 			task->s.seen = CM_SEEN_RUNNING;
@@ -326,7 +325,7 @@ note_inspect(CmHttpRequest *request, void *arg)
 		task->s.seen = CM_SEEN_ABSENT;
 	}
 	else
-		lose_sight(task);
+		cm_call_lose_sight(task);
 	MemoryContextSwitchTo(cm_ex.turn_context);
 	MemoryContextDelete(replies);
 	cm_http_finish(request);
@@ -345,8 +344,8 @@ cm_call_inspect(CmTask *task)
 
 /* --- create --- */
 
-static void
-note_image_missing(CmTask *task, const CmFault *fault)
+void
+cm_call_note_image_missing(CmTask *task, const CmFault *fault)
 {
 	cm_task_release_start_slot(task);
 	if (task->host->auto_pull_images && !task->image_pulled)
@@ -380,15 +379,15 @@ doubt_name(CmTask *task, const CmFault *fault)
 	task->error_detail = cm_task_keep_text(task, fault->message);
 }
 
-static void
-note_create_refused(CmTask *task, const CmFault *fault)
+void
+cm_call_note_create_refused(CmTask *task, const CmFault *fault)
 {
 	/* Most engines find that out when they start the container, podman when it makes it. */
 	if (cm_attach_is_network_refusal(fault))
 		cm_task_refuse(task, CM_REASON_NETWORK, cm_attach_tell_network(task, fault), fault->message,
 					   cm_words_hint_of_refusal(fault));
 	else if (fault->http_status == 404)
-		note_image_missing(task, fault);
+		cm_call_note_image_missing(task, fault);
 	else if (fault->http_status == 409 || strstr(fault->message, "already in use") != NULL)
 		doubt_name(task, fault);
 	else
@@ -416,19 +415,19 @@ note_create(CmHttpRequest *request, void *arg)
 	{
 		task->n_failures = task->n_refusals = 0;
 		task->s.seen = CM_SEEN_CREATED;
-		task->s.has_id = false;
+		task->s.has_id = task->s.is_checked = false;
 		task->created_ms = cm_ex.now_ms;
 		cm_attach_note_made(task);
 	}
 	else if (fault.kind == CM_FAULT_REFUSED)
-		note_create_refused(task, &fault);
+		cm_call_note_create_refused(task, &fault);
 	else if (has_waited_long(task, &fault))
 		cm_task_refuse(task, CM_REASON_INFRASTRUCTURE,
 					   psprintf("host \"%s\" does not answer when a container is to be created",
 								task->host->name),
 					   fault.message, NULL);
 	else
-		lose_sight(task);
+		cm_call_lose_sight(task);
 	cm_http_finish(request);
 	cm_task_step(task);
 }
@@ -438,9 +437,14 @@ cm_call_create(CmTask *task)
 {
 	char *body;
 
+	if (cm_guard_needs_user(task))
+	{
+		cm_guard_find_user(task);
+		return;
+	}
 	if (cm_attach_begin_look(task))
 		return;
-	body = make_body(task);
+	body = cm_call_make_body(task);
 	task->container_id[0] = '\0';
 	task->request =
 		cm_engine_begin_create(&task->host->engine, task->container_name, body, note_create, task);
@@ -486,7 +490,7 @@ note_start(CmHttpRequest *request, void *arg)
 			task->s.start_unsure = true;
 			task->n_looks = 0;
 		}
-		lose_sight(task);
+		cm_call_lose_sight(task);
 	}
 	cm_http_finish(request);
 	cm_task_step(task);
@@ -518,7 +522,7 @@ note_discarded(CmHttpRequest *request, void *arg)
 	else if (fault.kind == CM_FAULT_REFUSED)
 		doubt(task); /* 409: it runs after all */
 	else
-		lose_sight(task);
+		cm_call_lose_sight(task);
 	cm_http_finish(request);
 	if (!task->settling)
 		cm_task_step(task);
@@ -551,7 +555,7 @@ note_signal_failed(CmTask *task, const CmFault *fault)
 	if (fault->kind == CM_FAULT_REFUSED)
 		doubt(task); /* not running, or not there */
 	else
-		lose_sight(task);
+		cm_call_lose_sight(task);
 }
 
 static void

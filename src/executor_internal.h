@@ -23,6 +23,7 @@
 #include "lifecycle.h"
 #include "logstream.h"
 #include "pacer.h"
+#include "passwd.h"
 #include "shmem.h"
 #include "store.h"
 
@@ -240,6 +241,9 @@ struct CmTask
 	CmProblem *problem;
 	CmExecHost *host;
 	char *container_name;
+	CmImageUser image_user;						/* as far as it is known, ... */
+	bool has_image_user;						/* ... once its image was asked */
+	char probe_id[CM_CONTAINER_ID_LEN + 1];		/* a container to read its files from */
 	char spec_hash[65];							/* of the container to be; "": not known yet */
 	char container_id[CM_CONTAINER_ID_LEN + 1]; /* "": not known */
 	TimestampTz claimed_at;
@@ -466,8 +470,21 @@ extern void cm_task_refuse(CmTask *task, CmReason reason, const char *error, con
 						   const char *hint);
 
 /* The call failed in transport: nothing is known until it was looked at again. */
-extern void cm_call_note_silence(CmTask *task);
-/* Likewise of a fault of any kind that says nothing of the task itself. */
+extern void cm_call_lose_sight(CmTask *task);
+extern void cm_call_note_image_missing(CmTask *task, const CmFault *fault);
+extern void cm_call_note_create_refused(CmTask *task, const CmFault *fault);
+/* The create body of the task; spec_hash is set. */
+extern char *cm_call_make_body(CmTask *task);
+
+/* executor_guard.c */
+/* Is what was made what was asked for?  false: it is refused. */
+extern bool cm_guard_check_made(CmTask *task, const CmInspect *inspect);
+/* run_as is 'image', and who that is was not yet found out. */
+extern bool cm_guard_needs_user(const CmTask *task);
+/* Finds it out, then steps the task. */
+extern void cm_guard_find_user(CmTask *task);
+
+/* What follows from a fault of any kind that says nothing of the task itself. */
 extern void cm_call_note_fault(CmTask *task, const CmFault *fault);
 
 /* executor_attach.c */

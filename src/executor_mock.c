@@ -261,6 +261,7 @@ inspect_mock(CmTask *task)
 		see_started(task);
 	else
 		task->s.seen = task->container_id[0] != '\0' ? CM_SEEN_CREATED : CM_SEEN_ABSENT;
+	task->s.is_checked = true;
 	cm_task_step(task);
 }
 
@@ -328,6 +329,7 @@ create_mock(CmTask *task)
 				 (long long) task->spec.job_id, task->spec.attempt);
 		task->s.seen = CM_SEEN_CREATED;
 		task->s.has_id = task->s.start_unsure = false;
+		task->s.is_checked = true;
 	}
 	cm_task_step(task);
 }

@@ -92,6 +92,22 @@ copy_ulimits(const CmUlimit *from, int n, MemoryContext context)
 	return to;
 }
 
+static const CmOption *
+copy_options(const CmOption *from, int n, MemoryContext context)
+{
+	CmOption *to = MemoryContextAlloc(context, sizeof(CmOption) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		to[i] = from[i];
+		to[i].name = copy_text(from[i].name, context);
+		to[i].text = copy_text(from[i].text, context);
+		copy_words(&to[i].words, &from[i].words, context);
+		to[i].pairs = copy_pairs(from[i].pairs, from[i].n_pairs, context);
+	}
+	return to;
+}
+
 void
 cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 {
@@ -112,4 +128,5 @@ cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 	to->tmpfs = copy_tmpfs(from->tmpfs, from->n_tmpfs, context);
 	to->ulimits = copy_ulimits(from->ulimits, from->n_ulimits, context);
 	to->stop_signal = copy_text(from->stop_signal, context);
+	to->options = copy_options(from->options, from->n_options, context);
 }

@@ -389,6 +389,9 @@ act(CmTask *task, CmAction action)
 			if (begin_starting(task))
 				task->host->type->create(task);
 			break;
+		case CM_DO_CHECK:
+			task->host->type->inspect(task);
+			break;
 		case CM_DO_SAVE_ID:
 			if (!task->is_half_made)
 				save_id(task);

@@ -45,6 +45,7 @@ int cm_guc_stop_grace_ms = 10000;
 int cm_guc_max_stop_grace_ms = 60000;
 int cm_guc_pids_limit = 256;
 int cm_guc_min_uid = 1001;
+bool cm_guc_allow_image_user = false;
 char *cm_guc_default_run_as = NULL;
 int cm_guc_max_log_size_kb = 262144;
 bool cm_guc_job_channels = false;
@@ -231,6 +232,12 @@ define_limits(void)
 		"root in containers.",
 		&cm_guc_min_uid, 1001, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
+	DefineCustomBoolVariable(
+		"container_manager.allow_image_user", "Whether run_as 'image' may be asked for.",
+		"Such a job runs as the user that its image names, by his number, which must be at least "
+		"min_uid. Set it on for images that work as no other user.",
+		&cm_guc_allow_image_user, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+
 	DefineCustomIntVariable(
 		"container_manager.stop_grace", "Time between SIGTERM and SIGKILL when a job is stopped.",
 		"Cancelled and overdue jobs get this long to end in order. Raise it for programs "
@@ -295,6 +302,7 @@ cm_guc_limits(void)
 		.max_stop_grace_ms = cm_guc_max_stop_grace_ms,
 		.max_log_kb = cm_guc_max_log_size_kb,
 		.max_keep_seconds = cm_guc_max_keep_container_s,
+		.allow_image_user = cm_guc_allow_image_user,
 	};
 
 	return limits;

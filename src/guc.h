@@ -30,6 +30,7 @@ extern int cm_guc_stop_grace_ms;
 extern int cm_guc_max_stop_grace_ms;
 extern int cm_guc_pids_limit;
 extern int cm_guc_min_uid;
+extern bool cm_guc_allow_image_user;
 extern char *cm_guc_default_run_as;
 extern int cm_guc_max_log_size_kb;
 extern bool cm_guc_job_channels;

@@ -69,6 +69,30 @@ typedef struct CmExitCodes
 	uint8_t bits[32];
 } CmExitCodes;
 
+/* What a value of docker_options is. */
+typedef enum CmOptionKind
+{
+	CM_OPTION_OTHER, /* a form that no option takes: null, a fraction, a mixed list */
+	CM_OPTION_BOOL,
+	CM_OPTION_NUMBER, /* a whole one of 64 bits */
+	CM_OPTION_TEXT,
+	CM_OPTION_WORDS, /* a list of texts */
+	CM_OPTION_PAIRS	 /* an object of texts */
+} CmOptionKind;
+
+/* A member of docker_options, which speaks as Docker's create request does. */
+typedef struct CmOption
+{
+	bool in_host_config; /* a member of its HostConfig */
+	const char *name;
+	CmOptionKind kind;
+	int64_t number; /* of a BOOL: 0 or 1 */
+	const char *text;
+	CmWords words;
+	const CmPair *pairs;
+	int n_pairs;
+} CmOption;
+
 /* What becomes of an attempt whose host does not answer for longer than a grace. */
 typedef enum CmHostLoss
 {
@@ -95,7 +119,8 @@ typedef struct CmJobSpec
 	const CmPair *labels; /* the user's labels */
 	int n_labels;
 	const char *working_directory;
-	const char *run_as; /* "uid" or "uid:gid", decimal */
+	const char *run_as;		/* "uid" or "uid:gid", decimal, or "image" */
+	const char *image_user; /* likewise, who "image" is; NULL: not known yet */
 	const CmNetwork *networks;
 	int n_networks; /* 0: none */
 
@@ -105,6 +130,8 @@ typedef struct CmJobSpec
 	int n_tmpfs;
 	const CmVolume *volumes;
 	int n_volumes;
+	const CmOption *options; /* docker_options */
+	int n_options;
 	int64_t memory_limit_mb;
 	int64_t nano_cpus; /* cpu_limit * 10^9 */
 	int64_t timeout_seconds;

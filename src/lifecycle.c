@@ -13,6 +13,9 @@
  *	  impossible, and another one is made.  Not so where the engine was
  *	  restarted meanwhile: then it may be wrong about what was started.
  *
+ * A container is started only after it was seen to be what was asked for.  What
+ * is not is a refusal, and is removed.
+ *
  * What the engine reports beats what the clock says: an exit that was not yet
  * seen when a limit passed is still an exit.
  */
@@ -119,6 +122,8 @@ decide_launching_created(const CmSituation *s)
 	}
 	if (decide_unstarted_end(s, &d))
 		return d;
+	if (!s->is_checked)
+		return stay(s, CM_DO_CHECK, s->expires_ms);
 	return stay(s, s->has_id ? CM_DO_START : CM_DO_SAVE_ID, s->expires_ms);
 }
 

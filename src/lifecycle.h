@@ -69,6 +69,7 @@ typedef enum CmAction
 {
 	CM_DO_NOTHING, /* wait: for the host, or until wake_ms */
 	CM_DO_CREATE,  /* make the container */
+	CM_DO_CHECK,   /* compare it with what was asked for */
 	CM_DO_SAVE_ID, /* record its id; only then may it be started */
 	CM_DO_START,
 	CM_DO_DISCARD, /* remove a container that was never started */
@@ -99,7 +100,8 @@ typedef struct CmSituation
 	/* what is seen */
 	CmSeen seen;
 	int exit_code;		  /* of CM_SEEN_EXITED */
-	bool oom_killed;	  /* likewise */
+	bool is_checked;	  /* of CM_SEEN_CREATED: it is what was asked for */
+	bool oom_killed;	  /* of CM_SEEN_EXITED */
 	bool killed_by_other; /* a kill that was not ours was seen */
 	bool host_was_away;	  /* the engine was out of reach while it ran */
 	bool ran_too_long;	  /* by the engine's clock, to the time limit */

@@ -484,6 +484,17 @@ check_working_directory(const char *path, CmProblem *problem)
 				  show_text(path, shown), fault);
 }
 
+/* Who that is is known only on the host; then it is judged as a number. */
+static bool
+check_image_user(const CmLimits *limits, CmProblem *problem)
+{
+	if (limits->allow_image_user)
+		return true;
+	refuse(problem, NOT_ALLOWED, "run_as", "run_as of '" CM_RUN_AS_IMAGE "' is not allowed");
+	return add_hint(problem, "Give numbers, as in 65534:65534, or have an administrator turn "
+							 "container_manager.allow_image_user on.");
+}
+
 static bool
 check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 {
@@ -494,6 +505,8 @@ check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 	/* unsaid would be the image's own user, which mostly is root */
 	if (run_as == NULL)
 		return refuse(problem, BAD_VALUE, "run_as", "run_as is missing");
+	if (strcmp(run_as, CM_RUN_AS_IMAGE) == 0)
+		return check_image_user(limits, problem);
 	if (!cm_policy_parse_run_as(run_as, &uid, &gid))
 	{
 		refuse(problem, BAD_VALUE, "run_as", "run_as \"%s\" is not a uid or uid:gid",
@@ -517,6 +530,18 @@ check_run_as(const char *run_as, const CmLimits *limits, CmProblem *problem)
 			"Use another gid, or have an administrator set container_manager.min_uid to 0.");
 	}
 	return true;
+}
+
+bool
+cm_policy_check_user(const char *user, const CmLimits *limits, CmProblem *problem)
+{
+	int64_t uid;
+	int64_t gid;
+
+	memset(problem, 0, sizeof(*problem));
+	if (cm_policy_parse_run_as(user, &uid, &gid))
+		return check_run_as(user, limits, problem);
+	return refuse(problem, BAD_VALUE, "run_as", "its number is not known");
 }
 
 bool
@@ -811,6 +836,7 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_cpus(spec->nano_cpus, limits, problem) &&
 		   check_timeout(spec->timeout_seconds, limits, problem) && check_tmpfs(spec, problem) &&
 		   cm_policy_check_volumes(spec, problem) &&
-		   cm_policy_check_process_limits(spec, limits, problem) && check_retries(spec, problem) &&
+		   cm_policy_check_process_limits(spec, limits, problem) &&
+		   cm_policy_check_options(spec, limits, problem) && check_retries(spec, problem) &&
 		   check_keep(spec->keep_container_ms, limits, problem) && check_sum(spec, problem);
 }

@@ -7,8 +7,8 @@
  * each time with the limits of that moment.
  *
  * Privileged containers, host namespaces, bind mounts, devices and unconfined
- * profiles have no place in CmJobSpec, so there is nothing to check for them:
- * what cannot be said cannot be had.
+ * profiles have no place in CmJobSpec: what cannot be said cannot be had.  In
+ * docker_options, where they can be said, only what is listed is let pass.
  */
 #ifndef CM_POLICY_H
 #define CM_POLICY_H
@@ -28,6 +28,7 @@ typedef struct CmLimits
 	int64_t max_stop_grace_ms;
 	int64_t max_log_kb;
 	int64_t max_keep_seconds; /* 0: no container is kept */
+	bool allow_image_user;
 } CmLimits;
 
 /* Hard bounds that no setting raises: they keep request bodies bounded. */
@@ -50,6 +51,7 @@ typedef struct CmLimits
 #define CM_MAX_NAME_BYTES 255					  /* names of jobs and networks */
 #define CM_MAX_PATH_BYTES 4096
 #define CM_MAX_ATTEMPTS 1000
+#define CM_MAX_OPTIONS 64							 /* members of docker_options */
 #define CM_MAX_PAUSE_MS (INT64_C(30) * 86400 * 1000) /* retry_delay, host_loss_grace */
 #define CM_MAX_LABEL_KEY_BYTES 63
 #define CM_MAX_LABEL_BYTES 4096			/* a label's value */
@@ -59,17 +61,23 @@ typedef struct CmLimits
  * What is wrong, in the form of an error report.  column is the column of
  * cm_jobs, empty where the definition as a whole is too large; message is one
  * line without a final period; detail and hint are sentences or empty.  No
- * values of variables and no commands are in there.  sqlstate is 22023 (bad
- * value), 53400 (over a limit) or 42501 (not allowed).
+ * values of variables and no commands are in there.  part is what of the column
+ * is meant, as HostConfig.Privileged, where that is known; a name, no value.
+ * sqlstate is 22023 (bad value), 53400 (over a limit) or 42501 (not allowed);
+ * the latter two are violations, which are logged.
  */
 typedef struct CmProblem
 {
 	char sqlstate[6];
 	char column[64];
+	char part[72];
 	char message[512];
 	char detail[512];
 	char hint[512];
 } CmProblem;
+
+/* What run_as says to have the image's own user. */
+#define CM_RUN_AS_IMAGE "image"
 
 /*
  * true: the job may run.  false: *problem tells why not.  Unsaid values are
@@ -106,5 +114,8 @@ extern int cm_policy_signal_number(const char *name);
  * leading zeros).  gid is -1 where it was not given.  false: not of that form.
  */
 extern bool cm_policy_parse_run_as(const char *text, int64_t *uid, int64_t *gid);
+
+/* Of a user of an image, whose number is known by now: "uid" or "uid:gid". */
+extern bool cm_policy_check_user(const char *user, const CmLimits *limits, CmProblem *problem);
 
 #endif /* CM_POLICY_H */

@@ -66,4 +66,10 @@ extern size_t cm_policy_count_attachments(const CmJobSpec *spec);
 extern bool cm_policy_check_process_limits(const CmJobSpec *spec, const CmLimits *limits,
 										   CmProblem *problem);
 
+/* --- policy_options.c --- */
+
+/* After memory_limit was found good. */
+extern bool cm_policy_check_options(const CmJobSpec *spec, const CmLimits *limits,
+									CmProblem *problem);
+
 #endif /* CM_POLICY_INTERNAL_H */

@@ -406,6 +406,17 @@ extern bool cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec,
 extern void cm_store_throw_problem(const CmProblem *problem, const char *table)
 	pg_attribute_noreturn();
 
+/* --- what somebody tried and may not, in the server's log (store_audit.c) --- */
+
+/* Not allowed, or over a limit; not what is merely wrong. */
+extern bool cm_store_is_violation(const CmProblem *problem);
+/* In a transaction; job_id 0: it is being written.  Other problems are not logged. */
+extern void cm_store_log_violation(const CmProblem *problem, const char *role, int64 job_id);
+/* Of a container, or an image, that is not what it may be; also outside of
+ * transactions. */
+extern void cm_store_log_violation_on_host(const char *host, int64 job_id, const char *field,
+										   const char *what);
+
 /* UTF-8 to the database's encoding; what does not fit becomes '?'. */
 extern char *cm_store_text_from_utf8(const char *utf8);
 

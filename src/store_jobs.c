@@ -49,6 +49,7 @@ guard(HeapTuple tuple, TupleDesc desc, CmTaken *taken, const CmLimits *limits)
 	}
 	if (is_good)
 		return NULL;
+	cm_store_log_violation(&problem, NameStr(*DatumGetName(owner)), taken->spec.job_id);
 	copy = palloc(sizeof(problem));
 	memcpy(copy, &problem, sizeof(problem));
 	return copy;

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -22,6 +23,7 @@
 #include "chars.h"
 #include "docker_json.h"
 #include "store.h"
+#include "store_options.h"
 
 #define NANO_PER_CPU INT64_C(1000000000)
 #define MAX_CPUS_READ 1e6 /* more is said as this much */
@@ -265,6 +267,21 @@ get_tmpfs(RowReader *reader, int *n)
 	}
 	*n = json->count;
 	return mounts;
+}
+
+static void
+get_options(RowReader *reader, CmJobSpec *spec)
+{
+	const CmJson *json = get_json(reader, "docker_options");
+
+	if (json == NULL)
+		return;
+	if (json->kind == CM_JSON_OBJECT)
+		cm_store_read_options(json, spec);
+	else
+		object(
+			reader, "22023", "docker_options", "docker_options is not a JSON object", NULL,
+			"Write it as {\"Hostname\": \"worker\", \"HostConfig\": {\"Dns\": [\"10.0.0.1\"]}}.");
 }
 
 /* Only members that are known; the hint names them. */
@@ -530,9 +547,8 @@ static void
 refuse_unavailable(RowReader *reader)
 {
 	static const char *const columns[] = {
-		"secret_environment", "environment_template", "depends_on",
-		"unique_key",		  "docker_options",		  "depends_on_any_end",
-		"on_conflict",		  "concurrency_key",	  "concurrency_limit"};
+		"secret_environment", "environment_template", "depends_on",		 "unique_key",
+		"depends_on_any_end", "on_conflict",		  "concurrency_key", "concurrency_limit"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
@@ -614,6 +630,7 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->read_only = DatumGetBool(get_column(&reader, "read_only", &is_null));
 	spec->tmpfs = get_tmpfs(&reader, &spec->n_tmpfs);
 	spec->volumes = get_volumes(&reader, &spec->n_volumes);
+	get_options(&reader, spec);
 	spec->memory_limit_mb = get_int(&reader, "memory_limit", 0);
 	spec->nano_cpus = get_nano_cpus(&reader);
 	spec->timeout_seconds = get_int(&reader, "timeout_seconds", 0);
@@ -640,6 +657,7 @@ cm_store_throw_problem(const CmProblem *problem, const char *table)
 {
 	const char *state = problem->sqlstate[0] ? problem->sqlstate : "22023";
 
+	cm_store_log_violation(problem, GetUserNameFromId(GetUserId(), false), 0);
 	/* The guard speaks UTF-8, as do the values that it quotes. */
 	ereport(ERROR,
 			(errcode(MAKE_SQLSTATE(state[0], state[1], state[2], state[3], state[4])),

@@ -19,6 +19,8 @@ What a container does
         FAKE_OOM=1            killed for memory (137 and OOMKilled)
         FAKE_START_ERROR=400 some text      start fails so, and stays "created"
         FAKE_IGNORE_TERM=1    SIGTERM does nothing
+        FAKE_MADE=JSON        what inspect tells otherwise than it was asked for,
+                              as {"HostConfig": {"Privileged": true}}
     or, without these, by its command, of which the words sleep N, echo TEXT
     (with >&2) and exit N are understood, separated by ";".
 
@@ -26,7 +28,9 @@ Controls (JSON in, JSON out)
     GET    /state         counters and orders, see State.report
     POST   /set           {"api_version", "min_api_version", "images": [..] or
                           null for any, "pull_ms", "engine_version", "cpus",
-                          "memory", "info": members that /info gives instead}
+                          "memory", "info": members that /info gives instead,
+                          "users": {image: its USER}, "files": {path: text} of
+                          all images}
     POST   /fault         {"method": regex, "path": regex, "times": n, "skip": n,
                           "effect": true to carry the request out first, and one
                           of the faults below}; gives {"id"}
@@ -62,10 +66,12 @@ import argparse
 import asyncio
 import collections
 import hashlib
+import io
 import json
 import os
 import re
 import struct
+import tarfile
 import time
 import urllib.parse
 
@@ -99,6 +105,7 @@ class Script:
         self.oom = env.get("FAKE_OOM") == "1"
         self.ignore_term = env.get("FAKE_IGNORE_TERM") == "1"
         self.start_error = env.get("FAKE_START_ERROR")
+        self.made = json.loads(env.get("FAKE_MADE", "{}"))
         if self.oom:
             self.exit_code = 137
         if any(name.startswith("FAKE_") for name in env):
@@ -169,7 +176,7 @@ class Container:
         config = dict(self.config)
         host_config = config.pop("HostConfig", None) or {}
         networking = config.pop("NetworkingConfig", None) or {}
-        return {
+        told = {
             "Id": self.id,
             "Created": stamp(self.created_ns),
             "Path": "fake",
@@ -197,6 +204,9 @@ class Container:
             "Config": config,
             "NetworkSettings": {"Networks": networking.get("EndpointsConfig") or {}},
         }
+        for name, value in self.script.made.items():
+            told[name] = {**told[name], **value} if isinstance(value, dict) else value
+        return told
 
     def summary(self):
         text = {
@@ -241,6 +251,8 @@ class State:
             "cpus": 2,
             "memory": 4 << 30,
             "info": {},
+            "users": {},
+            "files": {},
         }
         self.serial = 0
         self.faults = {}
@@ -722,6 +734,7 @@ class Api:
                 ("GET", r"/containers/([^/]+)/json", self.inspect),
                 ("POST", r"/containers/([^/]+)/start", self.start),
                 ("GET", r"/containers/([^/]+)/logs", self.logs),
+                ("GET", r"/containers/([^/]+)/archive", self.archive),
                 ("DELETE", r"/containers/([^/]+)", self.remove),
                 ("POST", r"/containers/([^/]+)/kill", self.kill),
                 ("POST", r"/containers/([^/]+)/stop", self.stop),
@@ -952,6 +965,19 @@ class Api:
         self.state.remove(self.state.find(match[1]), force)
         connection.answer(204)
 
+    def archive(self, connection, request, match):
+        """A plain file, as the only member of a tar file."""
+        container, path = self.state.find(match[1]), request.query["path"]
+        text = self.state.settings["files"].get(path)
+        if text is None:
+            raise HttpError(404, "Could not find the file %s in container %s" % (path, container.name))
+        member = tarfile.TarInfo(path.rsplit("/", 1)[-1])
+        member.size = len(text.encode())
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            tar.addfile(member, io.BytesIO(text.encode()))
+        connection.answer(200, out.getvalue(), "application/x-tar")
+
     def logs(self, connection, request, match):
         container, query = self.state.find(match[1]), request.query
 
@@ -1047,7 +1073,7 @@ class Api:
                 "Os": "linux",
                 "Architecture": "amd64",
                 "Size": 1000000,
-                "Config": {"User": "", "Env": [], "Cmd": ["fake"], "Entrypoint": None, "Volumes": None},
+                "Config": {"User": self.state.settings["users"].get(reference, ""), "Env": [], "Cmd": ["fake"], "Entrypoint": None, "Volumes": None},
             },
         )
 

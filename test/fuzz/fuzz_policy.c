@@ -4,6 +4,7 @@
  *		limit, as written down here once more; one that does not is told why.
  *
  * The bytes are lines: a letter says of which column, the rest is its value.
+ * Options are NAME=, a letter for the kind, and the value.
  * What is left out is as in a plain job, so that one odd value stands alone.
  */
 #include "fuzz.h"
@@ -14,14 +15,7 @@
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
-static const CmLimits limits = {.max_memory_mb = 2048,
-								.max_nano_cpus = INT64_C(2000000000),
-								.max_timeout_seconds = 3600,
-								.min_uid = 1001,
-								.max_pids = 256,
-								.max_stop_grace_ms = 60000,
-								.max_log_kb = 262144,
-								.max_keep_seconds = 60};
+static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001, false};
 
 /* The arrays that a definition points into. */
 typedef struct Arrays
@@ -29,11 +23,11 @@ typedef struct Arrays
 	CmPair environment[MAX_LINES];
 	CmPair labels[MAX_LINES];
 	CmTmpfs tmpfs[MAX_LINES];
-	CmNetwork networks[MAX_LINES + 1];
-	const char *aliases[MAX_LINES];
-	CmVolume volumes[MAX_LINES];
 	const char *args[MAX_LINES];
 	const char *entrypoint[MAX_LINES];
+	CmOption options[MAX_LINES];
+	const char *option_words[MAX_LINES];
+	CmPair option_pairs[MAX_LINES];
 } Arrays;
 
 static CmPair
@@ -57,6 +51,48 @@ add_word(CmWords *words, const char **array, const char *word)
 	words->is_set = true;
 	if (word[0] != '-') /* "-": the list is there */
 		array[words->count++] = word;
+}
+
+static void
+add_option(CmJobSpec *spec, Arrays *arrays, bool in_host_config, char *text)
+{
+	CmOption *option = &arrays->options[spec->n_options];
+	CmPair pair = split_pair(text);
+	bool has_value = pair.value != NULL && pair.value[0] != '\0';
+	char *value = has_value ? text + strlen(text) + 2 : text + strlen(text);
+
+	option->in_host_config = in_host_config;
+	option->name = text;
+	option->number = strtoll(value, NULL, 10);
+	option->text = value;
+	option->words.words = &arrays->option_words[spec->n_options];
+	option->words.words[0] = value;
+	option->words.count = value[0] != '\0' ? 1 : 0;
+	option->pairs = &arrays->option_pairs[spec->n_options];
+	switch (has_value ? pair.value[0] : '\0')
+	{
+		case 'b':
+			option->kind = CM_OPTION_BOOL;
+			break;
+		case 'n':
+			option->kind = CM_OPTION_NUMBER;
+			break;
+		case 't':
+			option->kind = CM_OPTION_TEXT;
+			break;
+		case 'w':
+			option->kind = CM_OPTION_WORDS;
+			break;
+		case 'p':
+			option->kind = CM_OPTION_PAIRS;
+			arrays->option_pairs[spec->n_options] = split_pair(value);
+			option->n_pairs = option->pairs->value != NULL ? 1 : 0;
+			break;
+		default:
+			option->kind = CM_OPTION_OTHER;
+			break;
+	}
+	spec->n_options++;
 }
 
 static void
@@ -95,25 +131,7 @@ take_line(CmJobSpec *spec, Arrays *arrays, char column, char *value)
 			spec->run_as = value;
 			break;
 		case 'k':
-			arrays->networks[spec->n_networks++].name = value;
-			break;
-		case 'K':
-			if (spec->n_networks > 0)
-				add_word(&arrays->networks[0].aliases, arrays->aliases, value);
-			break;
-		case 'I':
-			if (spec->n_networks > 0)
-				arrays->networks[spec->n_networks - 1].ip = value;
-			break;
-		case 'V':
-			arrays->volumes[spec->n_volumes].name = value;
-			arrays->volumes[spec->n_volumes].target = strchr(value, '=');
-			if (arrays->volumes[spec->n_volumes].target != NULL)
-			{
-				*strchr(value, '=') = '\0';
-				arrays->volumes[spec->n_volumes].target++;
-			}
-			spec->n_volumes++;
+			spec->network = value;
 			break;
 		case 't':
 			arrays->tmpfs[spec->n_tmpfs].size_mb = strtoll(value, &value, 10);
@@ -131,6 +149,12 @@ take_line(CmJobSpec *spec, Arrays *arrays, char column, char *value)
 		case '0':
 			spec->run_as = NULL;
 			break;
+		case 'd':
+			add_option(spec, arrays, false, value);
+			break;
+		case 'D':
+			add_option(spec, arrays, true, value);
+			break;
 		default:
 			break;
 	}
@@ -146,13 +170,14 @@ make_spec(char *text, CmJobSpec *spec, Arrays *arrays)
 						.namespace_name = "default",
 						.image = "busybox:1.36",
 						.run_as = "65534:65534",
+						.network = "bridge",
 						.memory_limit_mb = 512,
 						.nano_cpus = INT64_C(1000000000),
 						.timeout_seconds = 60,
 						.environment = arrays->environment,
 						.labels = arrays->labels,
-						.networks = arrays->networks,
-						.volumes = arrays->volumes,
+						.options = arrays->options,
+						.max_attempts = 1,
 						.tmpfs = arrays->tmpfs};
 	for (int i = 0; i < MAX_LINES && text != NULL && *text != '\0'; i++)
 	{
@@ -205,42 +230,9 @@ require_identity(const CmJobSpec *spec)
 	REQUIRE(uid >= limits.min_uid && uid <= INT32_MAX && has_only(spec->run_as, DIGITS ":"));
 	REQUIRE(*end == '\0' || (*end == ':' && strtoll(end + 1, NULL, 10) > 0 &&
 							 strtoll(end + 1, NULL, 10) <= INT32_MAX));
-}
-
-static void
-require_networks(const CmJobSpec *spec)
-{
-	REQUIRE(spec->n_networks <= CM_MAX_NETWORKS);
-	for (int i = 0; i < spec->n_networks; i++)
-	{
-		const CmNetwork *network = &spec->networks[i];
-
-		REQUIRE(network->name[0] != '\0' && strcasecmp(network->name, "host") != 0 &&
-				strcasecmp(network->name, "default") != 0 &&
-				has_only(network->name, LETTERS DIGITS "_.-"));
-		REQUIRE(network->ip == NULL || has_only(network->ip, DIGITS "."));
-		for (int j = 0; j < network->aliases.count; j++)
-			REQUIRE(has_only(network->aliases.words[j], LETTERS DIGITS "-"));
-		for (int j = 0; j < i; j++)
-			REQUIRE(strcmp(spec->networks[j].name, network->name) != 0);
-	}
-}
-
-static void
-require_volumes(const CmJobSpec *spec)
-{
-	REQUIRE(spec->n_volumes <= CM_MAX_VOLUMES);
-	for (int i = 0; i < spec->n_volumes; i++)
-	{
-		const char *target = spec->volumes[i].target;
-
-		REQUIRE(spec->volumes[i].name[0] != '\0');
-		REQUIRE(has_only(spec->volumes[i].name, LETTERS DIGITS "_-"));
-		REQUIRE(is_path(target) && strcmp(target, "/") != 0 && strcmp(target, "/tmp") != 0);
-		REQUIRE(strcmp(target, "/proc") != 0 && strncmp(target, "/proc/", 6) != 0);
-		REQUIRE(strcmp(target, "/sys") != 0 && strncmp(target, "/sys/", 5) != 0);
-		REQUIRE(strcmp(target, "/dev") != 0 && strncmp(target, "/dev/", 5) != 0);
-	}
+	REQUIRE(spec->network[0] != '\0' && strcasecmp(spec->network, "host") != 0 &&
+			strcasecmp(spec->network, "default") != 0 &&
+			has_only(spec->network, LETTERS DIGITS "_.-"));
 }
 
 static void
@@ -269,6 +261,49 @@ require_tmpfs(const CmJobSpec *spec)
 	}
 }
 
+static bool
+may_be_option(const CmOption *option)
+{
+	static const char *const whole[] = {"Hostname",		"Domainname", "AttachStdin", "AttachStdout",
+										"AttachStderr", "OpenStdin",  "StopTimeout"};
+	static const char *const of_host[] = {"Dns",		"DnsSearch",		 "DnsOptions",
+										  "ExtraHosts", "GroupAdd",			 "OomScoreAdj",
+										  "CpuShares",	"BlkioWeight",		 "CpusetCpus",
+										  "CpusetMems", "MemoryReservation", "MemorySwappiness",
+										  "Sysctls"};
+	const char *const *names = option->in_host_config ? of_host : whole;
+	size_t n = option->in_host_config ? sizeof(of_host) / sizeof(*of_host)
+									  : sizeof(whole) / sizeof(*whole);
+
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(option->name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+static void
+require_options(const CmJobSpec *spec)
+{
+	for (int i = 0; i < spec->n_options; i++)
+	{
+		const CmOption *option = &spec->options[i];
+
+		REQUIRE(may_be_option(option) && option->kind != CM_OPTION_OTHER);
+		for (int j = 0; j < i; j++)
+			REQUIRE(strcmp(option->name, spec->options[j].name) != 0);
+		REQUIRE(option->kind != CM_OPTION_NUMBER || option->number >= 0);
+		REQUIRE(option->kind != CM_OPTION_TEXT ||
+				(option->text[0] != '\0' && has_only(option->text, LETTERS DIGITS "_.-,")));
+		for (int j = 0; option->kind == CM_OPTION_WORDS && j < option->words.count; j++)
+			REQUIRE(has_only(option->words.words[j], LETTERS DIGITS "_.-:"));
+		if (strcmp(option->name, "GroupAdd") == 0 && option->words.count > 0)
+			REQUIRE(strtoll(option->words.words[0], NULL, 10) >= limits.min_uid);
+		for (int j = 0; option->kind == CM_OPTION_PAIRS && j < option->n_pairs; j++)
+			REQUIRE(strncmp(option->pairs[j].name, "net.", 4) == 0 &&
+					has_only(option->pairs[j].value, DIGITS " "));
+	}
+}
+
 static void
 require_limits(const CmJobSpec *spec)
 {
@@ -289,10 +324,9 @@ require_limits(const CmJobSpec *spec)
 	require_pairs(spec->labels, spec->n_labels, LETTERS DIGITS "_./-", &n_labels);
 	REQUIRE(n_environment + n_labels <= CM_MAX_SPEC_BYTES && n_labels <= CM_MAX_LABELS_BYTES);
 	require_identity(spec);
-	require_networks(spec);
-	require_volumes(spec);
 	require_amounts(spec);
 	require_tmpfs(spec);
+	require_options(spec);
 }
 
 static void

@@ -50,6 +50,7 @@ sub check_file
 		complain("$where: floor 0 knows nothing of the server")
 		  if $place->{floor} == 0 && $header =~ m{^(postgres|fmgr|miscadmin|c)\.h$|^(utils|storage|lib|access)/};
 		next unless $header =~ m{^(\w+)\.h$} && -e "$tree/src/$header";
+		next if $1 eq "${stem}_internal";
 		my $other = place_of($1) or next;
 		complain("$where: $stem (floor $place->{floor}) includes $header (floor $other->{floor})")
 		  if $other->{floor} > $place->{floor};

@@ -34,6 +34,8 @@ line  two	tab" !x; echo; exec tail -f /dev/null$x$, environment =>
 	q{an entrypoint without the image's words} => q{'words:test', entrypoint => '{sleep,600}'},
 	'limits, and a bare uid' => q{'busybox:test', 'id; pwd; ls -ld /tmp "/a b" | cut -c1-30; exec tail -f /dev/null', run_as => '2000',
 		memory_limit => 64, cpu_limit => 0.25, networks => '["none"]', tmpfs => '{"/a b": 3, "/z": 2}', working_directory => '/a b'},
+	"options in Docker's words" => q{'busybox:test', 'hostname; cat /etc/resolv.conf; grep -h me /etc/hosts; exec tail -f /dev/null', docker_options =>
+		'{"Hostname": "its-1", "OpenStdin": true, "HostConfig": {"Dns": ["10.0.0.1"], "ExtraHosts": ["me:10.0.0.2"], "GroupAdd": ["2000"], "OomScoreAdj": 7, "CpuShares": 512}}'},
 	'a group, another /tmp, a writable root' => q{'busybox:test', 'id; echo $HOME; df -m /tmp | tail -n 1 | awk "{print \$2}"; exec tail -f /dev/null',
 		run_as => '2000:3000', read_only => false, tmpfs => '{"/tmp": 5}', environment => '{"HOME": "/h"}', networks => '[]'},
 );

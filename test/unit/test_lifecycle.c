@@ -39,7 +39,7 @@ static const Row pair_rows[] = {
 	{"pending, exited", {AT(PENDING, EXITED)}, {CM_PENDING, R(NONE), CM_DO_NOTHING, 0}},
 	{"launching, unknown", {AT(LAUNCHING, UNKNOWN)}, {CM_LAUNCHING, R(NONE), CM_DO_NOTHING, 0}},
 	{"launching, absent", {AT(LAUNCHING, ABSENT)}, {CM_LAUNCHING, R(NONE), CM_DO_CREATE, 0}},
-	{"launching, created", {AT(LAUNCHING, CREATED)}, {CM_LAUNCHING, R(NONE), CM_DO_SAVE_ID, 0}},
+	{"launching, created", {AT(LAUNCHING, CREATED)}, {CM_LAUNCHING, R(NONE), CM_DO_CHECK, 0}},
 	{"launching, running", {AT(LAUNCHING, RUNNING)}, {CM_RUNNING, R(NONE), CM_DO_NOTHING, 0}},
 	{"launching, exited", {AT(LAUNCHING, EXITED)}, {CM_RUNNING, R(NONE), CM_DO_NOTHING, 0}},
 	{"running, unknown", {AT(RUNNING, UNKNOWN)}, {CM_RUNNING, R(NONE), CM_DO_NOTHING, 0}},
@@ -169,10 +169,20 @@ static const Row flag_rows[] = {
 	 {CM_CANCELLED, R(CANCELLED), CM_DO_NOTHING, 0}},
 
 	/* launching, made, not started */
-	{"started once its id is recorded", {AT(LAUNCHING, CREATED), .has_id = true},
+	{"as it was asked for: its id is recorded", {AT(LAUNCHING, CREATED), .is_checked = true},
+	 {CM_LAUNCHING, R(NONE), CM_DO_SAVE_ID, 0}},
+	{"started once its id is recorded", {AT(LAUNCHING, CREATED), .is_checked = true, .has_id = true},
 	 {CM_LAUNCHING, R(NONE), CM_DO_START, 0}},
-	{"started, and expires later", {AT(LAUNCHING, CREATED), .has_id = true, .expires_ms = LATER},
+	{"started, and expires later",
+	 {AT(LAUNCHING, CREATED), .is_checked = true, .has_id = true, .expires_ms = LATER},
 	 {CM_LAUNCHING, R(NONE), CM_DO_START, LATER}},
+	{"found with its id: not started unseen", {AT(LAUNCHING, CREATED), .has_id = true, .expires_ms = LATER},
+	 {CM_LAUNCHING, R(NONE), CM_DO_CHECK, LATER}},
+	{"not what was asked for", {AT(LAUNCHING, CREATED), .refusal = R(POLICY)},
+	 {CM_FAILED, R(POLICY), CM_DO_REMOVE, 0}},
+	{"not what was asked for, and a start may be under way",
+	 {AT(LAUNCHING, CREATED), .has_id = true, .refusal = R(POLICY), .start_unsure = true, .sure_ms = NOW},
+	 {CM_LAUNCHING, R(NONE), CM_DO_DISCARD, 0}},
 	{"refused at start", {AT(LAUNCHING, CREATED), .has_id = true, .refusal = R(START)},
 	 {CM_FAILED, R(START), CM_DO_REMOVE, 0}},
 	{"network is missing", {AT(LAUNCHING, CREATED), .has_id = true, .refusal = R(NETWORK)},
@@ -193,7 +203,7 @@ static const Row flag_rows[] = {
 	 {AT(LAUNCHING, CREATED), .has_id = true, .start_unsure = true, .engine_forgot = true, .sure_ms = LATER},
 	 {CM_FAILED, R(INFRASTRUCTURE), CM_DO_REMOVE, 0}},
 	{"where no start was sent it need not know",
-	 {AT(LAUNCHING, CREATED), .has_id = true, .engine_forgot = true},
+	 {AT(LAUNCHING, CREATED), .is_checked = true, .has_id = true, .engine_forgot = true},
 	 {CM_LAUNCHING, R(NONE), CM_DO_START, 0}},
 	{"unsure start is not sent again", {AT(LAUNCHING, CREATED), .has_id = true, .start_unsure = true, .sure_ms = NOW},
 	 {CM_LAUNCHING, R(NONE), CM_DO_DISCARD, 0}},
@@ -396,7 +406,7 @@ static const CmReason some_refusals[] = {CM_REASON_NONE, CM_REASON_IMAGE_PULL, C
 static const int some_exit_codes[] = {0, 3, 137, 143};
 static const int64_t some_limits[] = {0, PAST, LATER};
 
-#define N_FLAGS 9
+#define N_FLAGS 10
 #define N_SITUATIONS                                                                               \
 	((int64_t) CM_N_STATES * CM_N_SEEN * 3 * lengthof(some_refusals) * lengthof(some_exit_codes) * \
 	 lengthof(some_limits) * lengthof(some_limits) * 2 * 2 * (1 << N_FLAGS))
@@ -434,6 +444,7 @@ make_situation(int64_t number)
 	s.start_unsure = take(&number, 2);
 	s.discarded = take(&number, 2);
 	s.kill_sent = take(&number, 2);
+	s.is_checked = take(&number, 2);
 	return s;
 }
 
@@ -469,7 +480,7 @@ static bool
 starts_rightly(const CmSituation *s, const CmDecision *d)
 {
 	if (d->action == CM_DO_START)
-		return s->has_id && !s->start_unsure && s->state == CM_LAUNCHING &&
+		return s->has_id && s->is_checked && !s->start_unsure && s->state == CM_LAUNCHING &&
 			   d->next == CM_LAUNCHING && s->seen == CM_SEEN_CREATED;
 	if (d->action == CM_DO_CREATE)
 		return (!s->has_id || s->discarded) && s->state == CM_LAUNCHING &&

@@ -1223,6 +1223,33 @@ test_secrets_stay(void)
 	ok(strstr(problem.message, "hunter2") == NULL, "no word in a message");
 }
 
+/* The setting lets 'image' pass; who that is is judged as a number, as any other. */
+static void
+test_image_user(void)
+{
+	CmJobSpec spec = make_spec();
+	CmLimits lenient = limits;
+	CmProblem problem;
+
+	spec.run_as = "image";
+	check(&spec, "run_as 'image', off", DENIED, "run_as", "run_as of 'image' is not allowed",
+		  "Give numbers, as in 65534:65534, or have an administrator turn "
+		  "container_manager.allow_image_user on.");
+	lenient.allow_image_user = true;
+	ok(cm_policy_check(&spec, &lenient, &problem), "run_as 'image', on");
+	spec.run_as = "Image";
+	ok(!cm_policy_check(&spec, &lenient, &problem), "run_as 'Image'");
+	ok(cm_policy_check_user("1001", &lenient, &problem), "a user of an image");
+	ok(cm_policy_check_user("1001:50", &lenient, &problem), "with a group");
+	ok(!cm_policy_check_user("0", &lenient, &problem), "root");
+	is_str(problem.sqlstate, DENIED, "root is not allowed");
+	ok(!cm_policy_check_user("1001:0", &lenient, &problem), "the group of root");
+	ok(!cm_policy_check_user("image", &lenient, &problem), "nobody knows who");
+	ok(!cm_policy_check_user("", &lenient, &problem), "nobody");
+	lenient.min_uid = 0;
+	ok(cm_policy_check_user("0:0", &lenient, &problem), "root, where it is allowed");
+}
+
 static void
 test_run_as_form(void)
 {
@@ -1512,6 +1539,7 @@ main(void)
 	test_root_allowed();
 	test_secrets_stay();
 	test_run_as_form();
+	test_image_user();
 	test_name_bytes();
 	return tap_done();
 }
