@@ -162,7 +162,8 @@ RETURN CASE j.failure_reason
     WHEN 'image_policy' THEN format('The image "%s" is not allowed on this host.', j.image)
     WHEN 'create' THEN 'The engine refused to create the container.'
     WHEN 'start' THEN 'The engine created the container but could not start it.'
-    WHEN 'network' THEN format('A network that it asks for (%s) is not there or could not be joined.', cm_internal.name_networks(j.networks))
+    WHEN 'network' THEN format('A network that it asks for is not there or could not be joined: "%s".',
+        replace(cm_internal.name_networks(j.networks), ', ', '", "'))
     WHEN 'policy' THEN
         'What it asks for is no longer allowed: the limits were changed after it was submitted, or it was restored from elsewhere.'
     WHEN 'host_lost' THEN

@@ -492,9 +492,9 @@ extern CmHttpRequest *cm_engine_begin_create_helper(CmEngine *engine, const CmId
 													const CmJobSpec *spec, const char *engine_name,
 													const char *container_name,
 													CmEngineDone on_done, void *arg);
-/* Gives the volume that it has mounted to uid:gid. */
-extern CmHttpRequest *cm_engine_begin_give(CmEngine *engine, const char *helper, const char *owner,
-										   CmEngineDone on_done, void *arg);
+/* Gives the volume that it has mounted to that user and group. */
+extern CmHttpRequest *cm_engine_begin_give(CmEngine *engine, const char *helper, int64 uid,
+										   int64 gid, CmEngineDone on_done, void *arg);
 extern bool cm_engine_read_give(CmHttpRequest *request, CmFault *fault);
 
 /*

@@ -16,7 +16,6 @@
 #include "pgtar.h"
 
 #include "engine_internal.h"
-#include "policy.h"
 
 #define LOOK_TIMEOUT_MS 30000
 #define CHANGE_TIMEOUT_MS 60000
@@ -355,25 +354,12 @@ cm_engine_begin_create_helper(CmEngine *engine, const CmIdentity *identity, cons
 	return request;
 }
 
-/* An archive of one directory, and its end: two empty blocks. */
-static void
-make_archive(const char *owner, char archive[3 * TAR_BLOCK_SIZE])
-{
-	int64_t uid;
-	int64_t gid;
-
-	if (!cm_policy_parse_run_as(owner, &uid, &gid))
-		elog(ERROR, "\"%s\" is no owner of a volume", owner);
-	memset(archive, 0, 3 * TAR_BLOCK_SIZE);
-	(void) tarCreateHeader(archive, HELPER_DIRECTORY, NULL, 0, S_IFDIR | VOLUME_MODE, (uid_t) uid,
-						   (gid_t) (gid >= 0 ? gid : uid), time(NULL));
-}
-
 CmHttpRequest *
-cm_engine_begin_give(CmEngine *engine, const char *helper, const char *owner, CmEngineDone on_done,
-					 void *arg)
+cm_engine_begin_give(CmEngine *engine, const char *helper, int64 uid, int64 gid,
+					 CmEngineDone on_done, void *arg)
 {
-	char archive[3 * TAR_BLOCK_SIZE];
+	/* An archive of one directory, and its end: two empty blocks. */
+	char archive[3 * TAR_BLOCK_SIZE] = {0};
 	CmHttpCall call = {
 		.method = "PUT",
 		.body = archive,
@@ -386,7 +372,8 @@ cm_engine_begin_give(CmEngine *engine, const char *helper, const char *owner, Cm
 		.arg = arg,
 	};
 
-	make_archive(owner, archive);
+	(void) tarCreateHeader(archive, HELPER_DIRECTORY, NULL, 0, S_IFDIR | VOLUME_MODE, (uid_t) uid,
+						   (gid_t) gid, time(NULL));
 	return cm_engine_send(engine, &call,
 						  cm_engine_make_path(engine, "/containers/", helper, "/archive?path=%2F"));
 }

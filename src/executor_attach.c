@@ -277,13 +277,18 @@ name_helper(const CmTask *task)
 	return psprintf("%s-volume-%d", task->container_name, task->n_given);
 }
 
-static const char *
-choose_owner(const CmTask *task)
+/* false: it is to stay root's, or nobody can say whose it is to be. */
+static bool
+choose_owner(const CmTask *task, int64_t *uid, int64_t *gid)
 {
 	const char *owner = task->volume_owners != NULL ? task->volume_owners[task->n_given] : NULL;
 	const char *user = task->spec.image_user != NULL ? task->spec.image_user : task->spec.run_as;
 
-	return owner != NULL ? owner : user;
+	if (!cm_policy_parse_run_as(owner != NULL ? owner : user, uid, gid))
+		return false;
+	if (*gid < 0)
+		*gid = *uid;
+	return *uid != 0 || *gid != 0;
 }
 
 static void
@@ -329,6 +334,18 @@ note_given(CmHttpRequest *request, void *arg)
 	finish_call(request, task);
 }
 
+static void
+begin_giving(CmTask *task)
+{
+	int64_t uid = 0;
+	int64_t gid = 0;
+
+	(void) choose_owner(task, &uid, &gid);
+	task->request =
+		cm_engine_begin_give(engine_of(task), name_helper(task), uid, gid, note_given, task);
+	cm_ex.counters.http_requests++;
+}
+
 /* One of an earlier try will do. */
 static void
 note_helper(CmHttpRequest *request, void *arg)
@@ -341,9 +358,7 @@ note_helper(CmHttpRequest *request, void *arg)
 		(fault.kind == CM_FAULT_REFUSED &&
 		 (fault.http_status == 409 || strstr(fault.message, "already in use") != NULL)))
 	{
-		task->request = cm_engine_begin_give(engine_of(task), name_helper(task), choose_owner(task),
-											 note_given, task);
-		cm_ex.counters.http_requests++;
+		begin_giving(task);
 	}
 	else if (fault.kind == CM_FAULT_REFUSED)
 		refuse_volume(task, &fault);
@@ -363,21 +378,14 @@ begin_helper(CmTask *task)
 	cm_ex.counters.http_requests++;
 }
 
-static bool
-is_root(const char *owner)
-{
-	int64_t uid;
-	int64_t gid;
-
-	return cm_policy_parse_run_as(owner, &uid, &gid) && uid == 0 && gid <= 0;
-}
-
 /* The rest of the stream, which is the volume's content, is not wanted. */
 static void
 take_owner(CmHttpRequest *request, void *arg)
 {
 	CmTask *task = arg;
 	CmOwned owned = CM_OWNED_UNKNOWN;
+	int64_t uid;
+	int64_t gid;
 
 	if (cm_http_status(request) == 200)
 		owned = cm_engine_read_owner(request);
@@ -385,7 +393,7 @@ take_owner(CmHttpRequest *request, void *arg)
 		return;
 	(void) cm_call_end(task);
 	cm_http_cancel(request);
-	if (owned == CM_OWNED_BY_ROOT && !is_root(choose_owner(task)))
+	if (owned == CM_OWNED_BY_ROOT && choose_owner(task, &uid, &gid))
 		begin_helper(task);
 	else
 		task->n_given++;
