@@ -158,7 +158,7 @@ CALL submit($$template => 'nonsense'$$);
 CALL submit($$template => 't'$$);
 CALL submit($$template => 't', parameters => '{"n": 1}'$$);
 CALL submit($$template => 't', parameters => '{"what": null}'$$);
-CALL submit($$template => 't', parameters => '{"what": "w", "whta": "w"}'$$);
+CALL submit($$template => 't', parameters => '{"what": "w", "wat": "w"}'$$);
 CALL submit($$template => 't', parameters => '{"what": "w", "other": null}'$$);
 CALL submit($$template => 't', parameters => '{"what": ["w"]}'$$);
 CALL submit($$template => 't', parameters => '"what"'$$);

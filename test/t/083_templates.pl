@@ -176,8 +176,8 @@ sub limits
 	ended($id, 'cancelled', 'it ends by SIGTERM');
 
 	my $forks = $node->submit(q{'busybox:test', 'i=0; while [ $i -lt 30 ]; do sleep 60 & i=$((i+1)); echo $i; done', pids_limit => 8});
-	my $writes = $node->submit(q{'busybox:test', 'yes | head -c 3000000', log_limit => 1});
-	my $writes_all = $node->submit(q{'busybox:test', 'yes | head -c 3000000'});
+	my $writes = $node->submit(q{'busybox:test', 'yes "$(printf %0999d 0)" | head -c 3000000', log_limit => 1});
+	my $writes_all = $node->submit(q{'busybox:test', 'yes "$(printf %0999d 0)" | head -c 3000000'});
 	ended($forks, 'failed', 'a fork bomb');
 	like(sql("SELECT cm_job_stderr($forks)"), qr/can't fork/, 'is stopped by its pids_limit');
 	ended($_, 'completed', 'a job that writes 3 MB') for $writes, $writes_all;
@@ -249,11 +249,10 @@ sub results
 
 # ------------------------------------------------------- dumps
 
-my $fields = 'name, description, is_active, image, command, memory_limit, created_at, updated_at';
-
 sub dump_and_restore
 {
 	my ($from, $to) = @_;
+	my $fields = 'name, description, is_active, image, command, memory_limit, created_at, updated_at';
 	my $file = PostgreSQL::Test::Utils::tempdir() . "/$from.sql";
 	$node->command_ok([ 'pg_dump', '-d', $node->connstr($from), '-f', $file ], "$from: dumped");
 	sql("CREATE DATABASE $to");
