@@ -512,19 +512,39 @@ merge_column(Row *job, const char *column, Datum of_template)
 	job->values[i] = cm_sqlapi_merge_objects(2, layers, nulls, &job->nulls[i]);
 }
 
-/*
- * Variables for what the shell is to read.  A job's own variable of such a name
- * would take its place unseen.
- */
+static void
+append_pair(JsonbParseState **state, char *name, char *value)
+{
+	JsonbValue text = {.type = jbvString};
+
+	text.val.string.val = name;
+	text.val.string.len = strlen(name);
+	pushJsonbValue(state, WJB_KEY, &text);
+	text.val.string.val = value;
+	text.val.string.len = strlen(value);
+	pushJsonbValue(state, WJB_VALUE, &text);
+}
+
+/* A job's own variable of that name would take its place unseen. */
+static void
+check_is_free(Jsonb *environment, const char *variable, const char *parameter)
+{
+	JsonbValue taken;
+
+	if (environment != NULL &&
+		getKeyJsonValueFromContainer(&environment->root, variable, strlen(variable), &taken))
+		throw_of_column("environment",
+						psprintf("environment variable \"%s\" is that of a parameter", variable),
+						psprintf("Give its value as parameter \"%s\".", parameter));
+}
+
+/* Variables for what the shell is to read. */
 static void
 pass_parameters(Filling *f)
 {
 	JsonbParseState *state = NULL;
 	Jsonb *environment = get_jsonb(&f->job, "environment");
 	ListCell *cell;
-	Datum layers[2];
-	bool nulls[2] = {environment == NULL, false};
-	bool is_null;
 
 	/* The guard refuses an environment that is no object. */
 	if (f->passed == NIL || (environment != NULL && !JB_ROOT_IS_OBJECT(environment)))
@@ -534,26 +554,12 @@ pass_parameters(Filling *f)
 	{
 		char *name = strVal(lfirst(cell));
 		char *variable = psprintf(CM_PARAMETER_PREFIX "%s", name);
-		const char *value = take_value(f, name, strlen(name));
-		JsonbValue pair = {.type = jbvString};
-		JsonbValue taken;
 
-		if (environment != NULL &&
-			getKeyJsonValueFromContainer(&environment->root, variable, strlen(variable), &taken))
-			throw_of_column(
-				"environment",
-				psprintf("environment variable \"%s\" is that of a parameter", variable),
-				psprintf("Give its value as parameter \"%s\".", name));
-		pair.val.string.val = variable;
-		pair.val.string.len = strlen(variable);
-		pushJsonbValue(&state, WJB_KEY, &pair);
-		pair.val.string.val = unconstify(char *, value);
-		pair.val.string.len = strlen(value);
-		pushJsonbValue(&state, WJB_VALUE, &pair);
+		check_is_free(environment, variable, name);
+		append_pair(&state, variable, unconstify(char *, take_value(f, name, strlen(name))));
 	}
-	layers[0] = environment != NULL ? JsonbPGetDatum(environment) : (Datum) 0;
-	layers[1] = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-	set_value(&f->job, "environment", cm_sqlapi_merge_objects(2, layers, nulls, &is_null));
+	merge_column(&f->job, "environment",
+				 JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL))));
 }
 
 static Datum
@@ -590,17 +596,16 @@ take_columns(Filling *f)
 static void
 keep_parameters(Filling *f)
 {
-	Jsonb *layers[] = {f->defaults, f->given};
-	Datum values[2];
-	bool nulls[2];
+	bool nulls[] = {f->defaults == NULL, f->given == NULL};
+	Datum layers[2] = {0};
 	int i = find_column(&f->job, "parameters");
 
-	for (int n = 0; n < 2; n++)
-	{
-		nulls[n] = layers[n] == NULL;
-		values[n] = nulls[n] ? (Datum) 0 : JsonbPGetDatum(layers[n]);
-	}
-	f->job.values[i] = cm_sqlapi_merge_objects(2, values, nulls, &f->job.nulls[i]);
+	if (f->defaults != NULL)
+		layers[0] = JsonbPGetDatum(f->defaults);
+	/* null was taken for unsaid. */
+	if (f->given != NULL)
+		layers[1] = DirectFunctionCall1(jsonb_strip_nulls, JsonbPGetDatum(f->given));
+	f->job.values[i] = cm_sqlapi_merge_objects(2, layers, nulls, &f->job.nulls[i]);
 }
 
 /* Without the variables that the job has itself: those need no parameters. */
