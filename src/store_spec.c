@@ -317,8 +317,6 @@ refuse_unavailable(RowReader *reader)
 	static const char *const columns[] = {"template",
 										  "secret_environment",
 										  "environment_template",
-										  "depends_on",
-										  "unique_key",
 										  "docker_options",
 										  "parameters",
 										  "volumes",
@@ -329,11 +327,7 @@ refuse_unavailable(RowReader *reader)
 										  "stop_grace",
 										  "log_limit",
 										  "success_exit_codes",
-										  "keep_container",
-										  "depends_on_any_end",
-										  "on_conflict",
-										  "concurrency_key",
-										  "concurrency_limit"};
+										  "keep_container"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)
