@@ -29,7 +29,7 @@ DATA_built = sql/container_manager--$(EXTVERSION).sql
 DATA = $(patsubst $(here)/%,%,$(sort $(wildcard $(here)/sql/upgrade/container_manager--*--*.sql)))
 
 # In the order in which they run; scripts are in test/sql, outputs in expected.
-REGRESS = comments submit hosts templates
+REGRESS = comments submit hosts templates schedule
 REGRESS_OPTS = --inputdir=$(here)/test
 
 # These need no server headers (two of them install what is missing), so a

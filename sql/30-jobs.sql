@@ -121,8 +121,8 @@ COMMENT ON COLUMN cm_jobs.retry_on IS 'What is tried again: any, or a list of re
 COMMENT ON COLUMN cm_jobs.retry_delay IS 'Wait before the second attempt; doubles with each, with jitter.';
 COMMENT ON COLUMN cm_jobs.on_host_loss IS 'Host silent for host_loss_grace: wait, fail or retry elsewhere.';
 COMMENT ON COLUMN cm_jobs.host_loss_grace IS 'How long a silent host is waited for, unless on_host_loss is wait.';
-COMMENT ON COLUMN cm_jobs.depends_on IS 'Jobs that must complete first.';
-COMMENT ON COLUMN cm_jobs.unique_key IS 'At most one unfinished job per key.';
+COMMENT ON COLUMN cm_jobs.depends_on IS 'Jobs that must complete first; earlier ones only.';
+COMMENT ON COLUMN cm_jobs.unique_key IS 'At most one unfinished job per key and namespace.';
 COMMENT ON COLUMN cm_jobs.labels IS 'Labels for finding jobs, {"name": "value"}.';
 COMMENT ON COLUMN cm_jobs.read_only IS 'Whether the container''s root file system is read-only.';
 COMMENT ON COLUMN cm_jobs.tmpfs IS 'Writable directories in memory, {"/path": MB}; /tmp is always one.';
@@ -139,8 +139,8 @@ COMMENT ON COLUMN cm_jobs.success_exit_codes IS 'Exit codes that mean it complet
 COMMENT ON COLUMN cm_jobs.keep_container IS 'How long the stopped container is kept for a look when the job failed.';
 COMMENT ON COLUMN cm_jobs.depends_on_any_end IS 'Whether it follows however its dependencies end.';
 COMMENT ON COLUMN cm_jobs.on_conflict IS 'What is done when unique_key is taken: error, skip or replace.';
-COMMENT ON COLUMN cm_jobs.concurrency_key IS 'Jobs with one key do not run at the same time.';
-COMMENT ON COLUMN cm_jobs.concurrency_limit IS 'How many with the key may run at the same time.';
+COMMENT ON COLUMN cm_jobs.concurrency_key IS 'Jobs of a namespace with one key do not run at the same time.';
+COMMENT ON COLUMN cm_jobs.concurrency_limit IS 'It starts while fewer than so many with its key run; unsaid: 1.';
 COMMENT ON COLUMN cm_jobs.attempt IS 'Number of the current or last attempt; 0: none.';
 COMMENT ON COLUMN cm_jobs.container_id IS 'Container of the current or last attempt; NULL between two.';
 COMMENT ON COLUMN cm_jobs.exit_code IS 'Exit code of the last attempt; NULL until the job is over.';
@@ -175,7 +175,11 @@ COMMENT ON SEQUENCE cm_internal.placements_id_seq IS 'Placement keys: below -1.'
 -- One narrow row per unfinished job, so that finished ones cost claims
 -- nothing.  placement is the id of the host that the job must run on, 0 for any,
 -- -1 for one that is not there any more, or one of cm_internal.placements.
--- is_due keeps future jobs out of the index that claims read.
+-- is_ready keeps all that may not be started yet out of the index that claims
+-- read: what waits for its time, for other jobs (waits_for counts the rows of
+-- cm_internal.dependencies, once is_settled; failed_dependency: the job will never
+-- be started), for the end of a pause, or until fewer with its concurrency_key,
+-- {namespace, key}, run (is_held).
 CREATE TABLE cm_internal.queue (
     job_id bigint PRIMARY KEY,
     status text NOT NULL DEFAULT 'pending',
@@ -183,6 +187,15 @@ CREATE TABLE cm_internal.queue (
     priority integer NOT NULL,
     run_at timestamptz NOT NULL,
     is_due boolean NOT NULL,
+    waits_for integer NOT NULL DEFAULT 0,
+    is_settled boolean NOT NULL DEFAULT true,
+    failed_dependency bigint,
+    is_paused boolean NOT NULL DEFAULT false,
+    is_held boolean NOT NULL DEFAULT false,
+    is_ready boolean NOT NULL GENERATED ALWAYS AS
+        (is_due AND waits_for = 0 AND failed_dependency IS NULL AND NOT is_paused AND NOT is_held) STORED,
+    concurrency_key text[],
+    concurrency_limit integer,
     expires_at timestamptz,
     attempt integer NOT NULL DEFAULT 0,
     host_id integer,
@@ -195,13 +208,29 @@ CREATE TABLE cm_internal.queue (
     logs_incomplete boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 70);
 CREATE INDEX queue_ready ON cm_internal.queue (placement, priority DESC, run_at, job_id)
-    WHERE status = 'pending' AND is_due;
+    WHERE status = 'pending' AND is_ready;
+CREATE INDEX queue_waiting ON cm_internal.queue (job_id)
+    WHERE status = 'pending' AND is_due AND NOT is_ready;
+CREATE INDEX queue_unsettled ON cm_internal.queue (job_id) WHERE NOT is_settled;
+CREATE INDEX queue_doomed ON cm_internal.queue (job_id) WHERE failed_dependency IS NOT NULL;
+CREATE INDEX queue_keyed ON cm_internal.queue (concurrency_key)
+    WHERE status = 'pending' AND is_ready AND concurrency_key IS NOT NULL;
+CREATE INDEX queue_held ON cm_internal.queue (concurrency_key, placement, priority DESC, run_at, job_id)
+    WHERE is_held;
+CREATE INDEX queue_taken_keys ON cm_internal.queue (concurrency_key)
+    WHERE status <> 'pending' AND concurrency_key IS NOT NULL;
 CREATE INDEX queue_placed ON cm_internal.queue (placement) WHERE placement < -1;
 CREATE INDEX queue_later ON cm_internal.queue (run_at) WHERE NOT is_due;
 CREATE INDEX queue_expiring ON cm_internal.queue (expires_at)
     WHERE status = 'pending' AND expires_at IS NOT NULL;
 CREATE INDEX queue_taken ON cm_internal.queue (job_id) WHERE status <> 'pending';
 COMMENT ON INDEX cm_internal.queue_ready IS 'What a claim reads, in the order of claims.';
+COMMENT ON INDEX cm_internal.queue_waiting IS 'Jobs whose time has come and that may not be started all the same.';
+COMMENT ON INDEX cm_internal.queue_unsettled IS 'Jobs whose dependencies the executor has not yet looked at.';
+COMMENT ON INDEX cm_internal.queue_doomed IS 'Jobs that are about to end for want of a dependency.';
+COMMENT ON INDEX cm_internal.queue_keyed IS 'Ready jobs with a concurrency_key.';
+COMMENT ON INDEX cm_internal.queue_held IS 'Jobs that wait for others with their concurrency_key, in the order of claims.';
+COMMENT ON INDEX cm_internal.queue_taken_keys IS 'What concurrency_limit counts.';
 COMMENT ON INDEX cm_internal.queue_placed IS 'Which placements are in use.';
 COMMENT ON INDEX cm_internal.queue_later IS 'Jobs whose time is yet to come.';
 COMMENT ON INDEX cm_internal.queue_expiring IS 'Jobs that will not wait for ever.';
@@ -220,10 +249,54 @@ CREATE TABLE cm_internal.requests (
     requested_by name NOT NULL,
     requested_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX requests_job_id ON cm_internal.requests (job_id);
+COMMENT ON INDEX cm_internal.requests_job_id IS 'Whether a job has been asked for something already.';
 COMMENT ON TABLE cm_internal.requests IS
     'What users asked for and the executor has not yet done.';
 COMMENT ON COLUMN cm_internal.requests.attempt IS 'The attempt that is to be abandoned.';
 COMMENT ON COLUMN cm_internal.requests.epoch IS 'The database that is to adopt the job; a copy of it is not.';
+
+-- What a queued job waits for; a row goes when the executor records the end of
+-- depends_on.  A row is written by the job's submitter, who cannot know whether
+-- that end is being recorded meanwhile: so the executor, which alone records
+-- ends, looks at each new job's rows once (is_settled).  replaces: the job takes
+-- the unique_key of the other one, which is being cancelled.
+CREATE TABLE cm_internal.dependencies (
+    job_id bigint NOT NULL,
+    depends_on bigint NOT NULL,
+    any_end boolean NOT NULL,
+    replaces boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (job_id, depends_on),
+    CONSTRAINT depends_on_an_earlier_job CHECK (replaces OR depends_on < job_id)
+);
+CREATE INDEX dependencies_depends_on ON cm_internal.dependencies (depends_on);
+COMMENT ON INDEX cm_internal.dependencies_depends_on IS 'Who waits for a job.';
+COMMENT ON TABLE cm_internal.dependencies IS
+    'What queued jobs wait for: the ends of jobs that were there before them. So there are no cycles.';
+
+-- Who has a unique_key.  A key is free again when its job is over, whether the
+-- row is still there or not: the executor waits for nobody to delete it.
+CREATE TABLE cm_internal.unique_keys (
+    namespace text NOT NULL,
+    unique_key text NOT NULL,
+    job_id bigint NOT NULL,
+    PRIMARY KEY (namespace, unique_key)
+);
+CREATE INDEX unique_keys_job_id ON cm_internal.unique_keys (job_id);
+COMMENT ON INDEX cm_internal.unique_keys_job_id IS 'For the end of a job.';
+COMMENT ON TABLE cm_internal.unique_keys IS 'Which job has a unique_key.';
+
+CREATE TABLE cm_internal.pauses (
+    namespace text,
+    template text,
+    reason text NOT NULL,
+    paused_by name NOT NULL,
+    paused_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT pauses_scope UNIQUE NULLS NOT DISTINCT (namespace, template)
+);
+SELECT pg_extension_config_dump('cm_internal.pauses', '');
+COMMENT ON TABLE cm_internal.pauses IS
+    'What cm_pause keeps from being started: jobs of a namespace, a template, or both; two NULLs mean all.';
 
 CREATE TABLE cm_job_attempts (
     job_id bigint NOT NULL,

@@ -54,6 +54,100 @@ $$;
 COMMENT ON FUNCTION cm_internal.placement_key(jsonb, text, integer, numeric, integer) IS
     'The placement key of a job that is bound to no certain host.';
 
+-- An unfinished holder has the key, and so has one that is about to run again.
+CREATE FUNCTION cm_internal.is_unfinished(job bigint) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM @extschema@.cm_jobs j CROSS JOIN cm_internal.current_identity i
+                   WHERE j.id = job AND j.completed_at IS NULL AND j.epoch = i.epoch)
+        OR EXISTS (SELECT FROM cm_internal.requests r
+                   WHERE r.job_id = job AND r.action IN ('retry', 'adopt'))
+$$;
+COMMENT ON FUNCTION cm_internal.is_unfinished(bigint) IS
+    'Whether a job of this database is unfinished, or about to run again.';
+
+-- Whoever submits with the same key waits for the other's COMMIT where both
+-- want to have it.  The executor never waits here: it deletes a row that nobody
+-- has locked, and leaves others for whoever wants the key next.
+CREATE FUNCTION cm_internal.take_unique_key(
+    namespace text, unique_key text, job_id bigint, on_conflict text, submitter name, depends_on bigint[])
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    holder bigint;
+    holder_owner name;
+BEGIN
+    LOOP
+        INSERT INTO cm_internal.unique_keys AS u (namespace, unique_key, job_id)
+        VALUES (take_unique_key.namespace, take_unique_key.unique_key, take_unique_key.job_id)
+        ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
+        SELECT u.job_id INTO holder
+        FROM cm_internal.unique_keys u
+        WHERE u.namespace = take_unique_key.namespace AND u.unique_key = take_unique_key.unique_key;
+        CONTINUE WHEN NOT FOUND;
+        IF holder = take_unique_key.job_id THEN
+            RETURN NULL;
+        END IF;
+        IF on_conflict <> 'replace' AND cm_internal.is_unfinished(holder) THEN
+            IF on_conflict = 'skip' THEN
+                RETURN holder;
+            END IF;
+            RAISE EXCEPTION USING
+                ERRCODE = '23505',
+                MESSAGE = format('job %s has unique_key "%s" and is not over', holder, take_unique_key.unique_key),
+                DETAIL = format('A unique_key belongs to at most one unfinished job of a namespace, here "%s".', take_unique_key.namespace),
+                HINT = 'Wait for its end, cancel it, or submit with on_conflict => ''skip'' or ''replace''.',
+                TABLE = 'cm_jobs', COLUMN = 'unique_key';
+        END IF;
+        PERFORM FROM cm_internal.unique_keys u
+        WHERE u.namespace = take_unique_key.namespace AND u.unique_key = take_unique_key.unique_key
+          AND u.job_id = holder
+        FOR UPDATE;
+        CONTINUE WHEN NOT FOUND;
+        IF cm_internal.is_unfinished(holder) THEN
+            -- It was retried meanwhile.
+            CONTINUE WHEN on_conflict <> 'replace';
+            SELECT j.owner INTO holder_owner FROM @extschema@.cm_jobs j WHERE j.id = holder;
+            IF to_regrole(quote_ident(holder_owner)) IS NULL
+               OR NOT pg_has_role(submitter, holder_owner, 'USAGE') THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = '42501',
+                    MESSAGE = format('job %s, which has unique_key "%s", belongs to role "%s"', holder,
+                                     take_unique_key.unique_key, holder_owner),
+                    HINT = 'Only members of that role and superusers may replace it.',
+                    TABLE = 'cm_jobs', COLUMN = 'unique_key';
+            END IF;
+            IF holder = ANY (take_unique_key.depends_on) THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = '22023',
+                    MESSAGE = format('job %s, which it depends on, would be replaced by it', holder),
+                    HINT = 'Leave it out of depends_on: what replaces a job waits for its end.',
+                    TABLE = 'cm_jobs', COLUMN = 'depends_on';
+            END IF;
+            INSERT INTO cm_internal.requests (job_id, action, requested_by) VALUES (holder, 'cancel', submitter);
+            -- It may be one that waits for another to end that it replaced.
+            INSERT INTO cm_internal.dependencies AS d (job_id, depends_on, any_end, replaces)
+            SELECT take_unique_key.job_id, o.depends_on, true, true
+            FROM cm_internal.dependencies o
+            WHERE o.job_id = holder AND o.replaces
+            UNION ALL
+            SELECT take_unique_key.job_id, holder, true, true;
+        END IF;
+        UPDATE cm_internal.unique_keys u SET job_id = take_unique_key.job_id
+        WHERE u.namespace = take_unique_key.namespace AND u.unique_key = take_unique_key.unique_key;
+        RETURN NULL;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION cm_internal.take_unique_key(text, text, bigint, text, name, bigint[]) IS
+    'Gives a unique_key to a job. NULL: it has it; else the job that has it and is not to be disturbed.';
+
 CREATE FUNCTION cm_internal.enqueue_jobs() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'cm_enqueue_jobs';
 COMMENT ON FUNCTION cm_internal.enqueue_jobs() IS
@@ -94,6 +188,8 @@ CREATE TRIGGER forget_jobs AFTER DELETE ON cm_jobs
     REFERENCING OLD TABLE AS cm_old_jobs
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.forget_jobs();
 CREATE TRIGGER wake_executor AFTER INSERT ON cm_internal.requests
+    FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_executor();
+CREATE TRIGGER wake_executor AFTER INSERT OR DELETE ON cm_internal.pauses
     FOR EACH STATEMENT EXECUTE FUNCTION cm_internal.wake_executor();
 
 -- The executor works as a replica, so that triggers of users on these tables
@@ -156,7 +252,7 @@ CREATE FUNCTION cm_submit_job(
 ) RETURNS bigint
 LANGUAGE C AS 'MODULE_PATHNAME', 'cm_submit_job';
 COMMENT ON FUNCTION cm_submit_job IS
-    'Submits a job; it runs after COMMIT. Returns its id. NULL leaves a parameter unsaid; options takes further columns of cm_jobs. With dry_run it checks all of it, shows the docker command line in a NOTICE, submits nothing and returns NULL.';
+    'Submits a job; it runs after COMMIT. Returns its id, or that of the job that has its unique_key and made on_conflict skip it. NULL leaves a parameter unsaid; options takes further columns of cm_jobs. With dry_run it checks all of it, shows the docker command line in a NOTICE, submits nothing and returns NULL.';
 
 CREATE FUNCTION cm_cancel_job(id bigint) RETURNS boolean
 STRICT LANGUAGE C AS 'MODULE_PATHNAME', 'cm_cancel_job';
@@ -187,6 +283,8 @@ REVOKE ALL ON FUNCTION
     cm_internal.check_job(),
     cm_internal.labels_as_text(jsonb),
     cm_internal.placement_key(jsonb, text, integer, numeric, integer),
+    cm_internal.is_unfinished(bigint),
+    cm_internal.take_unique_key(text, text, bigint, text, name, bigint[]),
     cm_internal.enqueue_jobs(),
     cm_internal.guard_job(),
     cm_internal.forget_jobs(),

@@ -203,10 +203,13 @@ DECLARE
     e record;
     why text;
     unsure text;
+    pause record;
+    n_taken bigint;
 BEGIN
     SELECT s.phase INTO e FROM cm_internal.executor_status() s;
     SELECT j.epoch <> i.epoch AS is_copy, j.placement_strategy, j.memory_limit, j.cpu_limit,
            cm_internal.labels_as_text(j.host_labels) AS labels, k.placement, k.run_at, k.cancel_requested_by,
+           j.namespace, j.template, k.concurrency_key, k.concurrency_limit, k.waits_for,
            a.failure_reason AS tried
     INTO q
     FROM @extschema@.cm_jobs j
@@ -223,6 +226,8 @@ BEGIN
         RETURN 'not in the queue';
     ELSIF q.cancel_requested_by IS NOT NULL THEN
         RETURN 'cancelling';
+    ELSIF q.waits_for > 0 THEN
+        RETURN cm_internal.describe_dependencies(waiting_reason.job);
     ELSIF q.run_at > clock_timestamp() AND q.tried IS NOT NULL THEN
         RETURN format('retry %s (%s)', cm_internal.short_time(q.run_at), q.tried);
     ELSIF q.run_at > clock_timestamp() THEN
@@ -231,6 +236,27 @@ BEGIN
         RETURN 'held: see cm_status';
     ELSIF e.phase <> 'at work' THEN
         RETURN 'no executor running';
+    END IF;
+
+    SELECT concat(CASE WHEN p.template IS NOT NULL THEN 'template '
+                       WHEN p.namespace IS NOT NULL THEN 'namespace ' END, 'paused: ', p.reason) AS why
+    INTO pause
+    FROM cm_internal.pauses p
+    WHERE (p.namespace IS NULL OR p.namespace = q.namespace)
+      AND (p.template IS NULL OR p.template = q.template)
+    ORDER BY p.namespace NULLS FIRST, p.template NULLS FIRST
+    LIMIT 1;
+    IF FOUND THEN
+        RETURN pause.why;
+    END IF;
+    IF q.concurrency_key IS NOT NULL THEN
+        SELECT count(*) INTO n_taken
+        FROM cm_internal.queue k
+        WHERE k.concurrency_key = q.concurrency_key AND k.concurrency_key IS NOT NULL
+          AND k.status <> 'pending';
+        IF n_taken >= q.concurrency_limit THEN
+            RETURN format('key "%s" in use (%s of %s)', q.concurrency_key[2], n_taken, q.concurrency_limit);
+        END IF;
     END IF;
 
     SELECT count(*) AS n,
@@ -300,6 +326,19 @@ $$;
 COMMENT ON FUNCTION cm_internal.waiting_reason(bigint) IS
     'Why a pending job is not started, in some 30 characters.';
 
+CREATE FUNCTION cm_internal.describe_dependencies(job bigint) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('waits for %s %s: %s%s', d.n, CASE d.n WHEN 1 THEN 'job' ELSE 'jobs' END,
+                  array_to_string(d.first, ', '), CASE WHEN d.n > 3 THEN ', ...' ELSE '' END)
+    FROM (SELECT (SELECT count(*) FROM cm_internal.dependencies c WHERE c.job_id = job) AS n,
+                 ARRAY(SELECT c.depends_on FROM cm_internal.dependencies c
+                       WHERE c.job_id = job ORDER BY c.depends_on LIMIT 3) AS first) d
+$$;
+COMMENT ON FUNCTION cm_internal.describe_dependencies(bigint) IS
+    'Which jobs a job waits for; the first three of them.';
+
 -- One host is named, several are counted.
 CREATE FUNCTION cm_internal.describe_hosts(
     is_pinned boolean, n bigint, name text, lacking bigint, label text, drained bigint, unhealthy bigint,
@@ -340,11 +379,11 @@ COMMENT ON FUNCTION cm_internal.describe_hosts(boolean, bigint, text, bigint, te
 CREATE VIEW cm_internal.first_pending AS
 WITH RECURSIVE placements AS (
     (SELECT q.placement FROM cm_internal.queue q
-     WHERE q.status = 'pending' AND q.is_due
+     WHERE q.status = 'pending' AND q.is_ready
      ORDER BY q.placement LIMIT 1)
     UNION ALL
     SELECT (SELECT q.placement FROM cm_internal.queue q
-            WHERE q.status = 'pending' AND q.is_due AND q.placement > p.placement
+            WHERE q.status = 'pending' AND q.is_ready AND q.placement > p.placement
             ORDER BY q.placement LIMIT 1)
     FROM placements p
     WHERE p.placement IS NOT NULL
@@ -355,11 +394,20 @@ ready AS (
     CROSS JOIN LATERAL (
         SELECT k.job_id, k.priority, k.run_at
         FROM cm_internal.queue k
-        WHERE k.status = 'pending' AND k.is_due AND k.placement = p.placement
+        WHERE k.status = 'pending' AND k.is_ready AND k.placement = p.placement
         ORDER BY k.priority DESC, k.run_at, k.job_id
         LIMIT 100
     ) q
     ORDER BY q.priority DESC, q.run_at, q.job_id
+    LIMIT 100
+),
+-- Not to be started, though their time has come: they wait for other jobs, or are
+-- paused.
+waiting AS (
+    SELECT q.job_id
+    FROM cm_internal.queue q
+    WHERE q.status = 'pending' AND q.is_due AND NOT q.is_ready
+    ORDER BY q.job_id
     LIMIT 100
 ),
 later AS (
@@ -373,11 +421,14 @@ SELECT a.job_id, row_number() OVER (ORDER BY a.part, a.priority DESC, a.run_at, 
 FROM (
     SELECT 1 AS part, r.job_id, r.priority, r.run_at FROM ready r
     UNION ALL
-    SELECT 2, l.job_id, 0, l.run_at FROM later l
+    SELECT 2, w.job_id, 0, NULL FROM waiting w
+    UNION ALL
+    SELECT 3, l.job_id, 0, l.run_at FROM later l
 ) a
 ORDER BY position
 LIMIT 100;
-COMMENT ON VIEW cm_internal.first_pending IS 'The first 100 pending jobs, in the order of claims.';
+COMMENT ON VIEW cm_internal.first_pending IS
+    'The first 100 pending jobs, in the order of claims; those that may not be started yet come last.';
 
 -- Unfinished jobs that came along with a copy of another database.  Two ranges,
 -- since an index has no use for <>.
@@ -525,7 +576,8 @@ COMMENT ON VIEW cm_internal.host_counts IS 'How many hosts there are, and how ma
 CREATE FUNCTION cm_internal.count_work(
     OUT pending bigint, OUT launching bigint, OUT running bigint, OUT oldest_pending_at timestamptz,
     OUT hosts bigint, OUT healthy bigint, OUT copies bigint,
-    OUT held_because text, OUT held_since timestamptz, OUT seen_on text)
+    OUT held_because text, OUT held_since timestamptz, OUT seen_on text,
+    OUT paused text, OUT is_all_paused boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '200ms'
@@ -541,6 +593,14 @@ BEGIN
     SELECT count(*) INTO copies FROM cm_internal.inert_jobs;
     SELECT i.held_because, i.held_since, i.seen_on INTO held_because, held_since, seen_on
     FROM cm_internal.identity i;
+    SELECT string_agg(format('%s by %s since %s: %s',
+               CASE WHEN p.namespace IS NULL AND p.template IS NULL THEN 'all jobs'
+                    ELSE concat_ws(' in ', 'template "' || p.template || '"', 'namespace "' || p.namespace || '"') END,
+               p.paused_by, date_trunc('second', p.paused_at), p.reason), '; '
+               ORDER BY p.namespace NULLS FIRST, p.template NULLS FIRST),
+           coalesce(bool_or(p.namespace IS NULL AND p.template IS NULL), false)
+    INTO paused, is_all_paused
+    FROM cm_internal.pauses p;
 EXCEPTION WHEN lock_not_available THEN
     NULL;
 END
@@ -608,8 +668,10 @@ SELECT
                        cm_internal.short_interval(clock_timestamp() - f.last_turn_at))
             WHEN c.hosts = 0 THEN 'The executor runs; there is no host yet that could run jobs.'
             WHEN c.healthy = 0 THEN 'The executor runs, but no host can be used.'
+            WHEN c.is_all_paused THEN 'The executor runs, but starts no job: paused.'
             ELSE 'The executor runs.' END
     END
+    || coalesce(' Paused: ' || c.paused || '.', '')
     || CASE WHEN c.copies > 0 THEN
            format(' %s unfinished %s came as a copy from another database and will not run here; cm_adopt_restored_jobs() has them run.',
                   c.copies, CASE c.copies WHEN 1 THEN 'job' ELSE 'jobs' END)
@@ -652,6 +714,8 @@ SELECT
             WHEN c.hosts = 0 THEN
                 'SELECT cm_add_host(''local'', ''unix:///var/run/docker.sock'');'
             WHEN c.healthy = 0 THEN 'See error and hint in cm_host_status.'
+            WHEN c.is_all_paused THEN 'SELECT cm_resume();'
+            WHEN c.paused IS NOT NULL THEN 'SELECT cm_resume(namespace => ..., template => ...); as it was paused.'
             WHEN NOT f.is_preloaded THEN
                 format('It will not run after a restart of the server unless you put %s into postgresql.conf.',
                        cm_internal.preload_line()) END
@@ -672,6 +736,7 @@ SELECT
     f.transactions,
     f.polls,
     f.wakeups,
+    c.paused,
     (SELECT x.extversion FROM pg_extension x WHERE x.extname = 'container_manager') AS version
 FROM facts f, cm_internal.count_work() c;
 COMMENT ON VIEW cm_status IS
@@ -697,6 +762,8 @@ COMMENT ON COLUMN cm_status.blocked_by IS 'Processes that keep it from that.';
 COMMENT ON COLUMN cm_status.transactions IS 'Transactions of this executor so far.';
 COMMENT ON COLUMN cm_status.polls IS 'Those that only looked for work.';
 COMMENT ON COLUMN cm_status.wakeups IS 'How often it was woken.';
+COMMENT ON COLUMN cm_status.paused IS
+    'What is paused: by whom, since when and why; NULL: nothing.';
 COMMENT ON COLUMN cm_status.version IS 'Installed version of the extension.';
 
 REVOKE ALL ON FUNCTION
@@ -708,6 +775,7 @@ REVOKE ALL ON FUNCTION
     cm_internal.short_time(timestamptz),
     cm_internal.preload_line(),
     cm_internal.waiting_reason(bigint),
+    cm_internal.describe_dependencies(bigint),
     cm_internal.describe_hosts(boolean, bigint, text, bigint, text, bigint, bigint, bigint, bigint, bigint,
         text, bigint, integer),
     cm_internal.count_work()

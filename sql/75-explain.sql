@@ -192,7 +192,8 @@ RETURN CASE j.failure_reason
         'Submit it with a higher timeout_seconds, or make it do less. container_manager.max_timeout is the most that is allowed.'
     WHEN 'expired' THEN
         'Submit it again with a longer max_wait or a higher priority, or add slots: see cm_queue_status and cm_host_status.'
-    WHEN 'dependency_failed' THEN 'Look at the jobs in depends_on.'
+    WHEN 'dependency_failed' THEN
+        'Look at that job. When it has been mended, cm_retry_job() runs it and this one again; depends_on_any_end does not ask how others end.'
     WHEN 'image_pull' THEN
         'Check the name and that the host can reach the registry; where auto_pull_images is off, the image must be put on the host first.'
     WHEN 'image_policy' THEN 'Use an image that the administrator allows.'
@@ -222,6 +223,12 @@ RETURN CASE
         'It came with a restore or a copy of the database and is not run here. SELECT cm_adopt_restored_jobs() has all such jobs run here, if nobody runs them elsewhere.'
     WHEN reason = 'not in the queue' THEN 'It will not be run. Submit it again if it shall run.'
     WHEN reason = 'its host was removed' THEN 'Cancel it by cm_cancel_job and submit it for another host.'
+    WHEN reason LIKE 'waits for %' THEN
+        'None needed: it goes on when they have ended. SELECT * FROM cm_job_explain(id) tells of each.'
+    WHEN reason LIKE 'paused: %' OR reason LIKE 'namespace paused: %' OR reason LIKE 'template paused: %' THEN
+        'cm_status tells who paused it, since when and why; cm_resume undoes that.'
+    WHEN reason LIKE 'key "%" in use %' THEN
+        'None needed: it starts when enough jobs with its concurrency_key have ended.'
     WHEN reason LIKE 'not due%' OR reason LIKE 'retry %' THEN 'None needed: it becomes due by itself.'
     WHEN reason LIKE 'no host has label %' OR reason LIKE 'host "%" lacks label %' THEN
         'Give a host that label in cm_hosts.labels, or cancel the job by cm_cancel_job and submit it with other host_labels.'

@@ -22,6 +22,8 @@
 #include "guc.h"
 
 #define MAX_BATCH 500
+/* Jobs that end since another did, which others wait for, and so on. */
+#define MAX_DOOMED_ROUNDS 100
 /* After an error, and while somebody's lock is in the way. */
 #define RETRY_MS 1000
 #define BLOCKED_MS 250
@@ -60,7 +62,11 @@ typedef struct Turn
 	int n_cancelled;
 	CmAbandoned *abandoned;
 	int n_abandoned;
-	int n_queued; /* jobs that are to run again */
+	int n_queued;	 /* jobs that are to run again */
+	CmMoved moved;	 /* jobs that need not wait any more, or must end */
+	bool was_mended; /* all through */
+	bool has_more;	 /* to be done at once */
+	bool saw_pauses;
 	bool saw_orphans;
 	bool has_orphans; /* and some are left */
 	int64 *ended;	  /* jobs that ended without ever starting */
@@ -308,7 +314,7 @@ step_records(Turn *turn)
 	if (turn->n_records == 0)
 		return;
 	check_publishing();
-	cm_store_record(turn->records, turn->n_records);
+	cm_store_record(turn->records, turn->n_records, &turn->moved);
 	for (int i = 0; i < turn->n_records; i++)
 		turn->batch[i]->task->is_locked_out = !turn->records[i].done;
 }
@@ -441,7 +447,7 @@ record_ends(Turn *turn, CmRecord *records, int n)
 	if (n == 0)
 		return;
 	check_publishing();
-	cm_store_record(records, n);
+	cm_store_record(records, n, &turn->moved);
 	turn->ended = turn->ended ? repalloc(turn->ended, sizeof(int64) * (turn->n_ended + n))
 							  : palloc(sizeof(int64) * n);
 	for (int i = 0; i < n; i++)
@@ -539,7 +545,8 @@ step_requests(Turn *turn)
 	if (!turn->poll.has_requests)
 		return;
 	check_publishing();
-	turn->cancelled = cm_store_take_requests(MAX_BATCH, &turn->n_cancelled, &turn->n_queued);
+	turn->cancelled =
+		cm_store_take_requests(MAX_BATCH, &turn->n_cancelled, &turn->n_queued, &turn->has_more);
 	turn->abandoned = cm_store_load_abandoned(MAX_BATCH, &turn->n_abandoned);
 	end_unstarted(turn, turn->cancelled, turn->n_cancelled, CM_CANCELLED, CM_REASON_CANCELLED,
 				  "cancelled");
@@ -556,6 +563,67 @@ step_expired(Turn *turn)
 	expired = cm_store_load_expired(MAX_BATCH, cm_hosts_unsure_jobs_up_to(), &n);
 	end_unstarted(turn, expired, n, CM_FAILED, CM_REASON_EXPIRED,
 				  "not started within its max_wait");
+}
+
+static const char *
+tell_doom(const CmDoomed *job)
+{
+	if (job->status == NULL)
+		return psprintf("job %lld, which it depends on, was deleted",
+						(long long) job->failed_dependency);
+	if (job->reason == NULL || strcmp(job->reason, job->status) == 0)
+		return psprintf("job %lld, which it depends on, ended as %s",
+						(long long) job->failed_dependency, job->status);
+	return psprintf("job %lld, which it depends on, ended as %s (%s)",
+					(long long) job->failed_dependency, job->status, job->reason);
+}
+
+/* False: there are none.  Their ends may doom others in turn. */
+static bool
+end_doomed(Turn *turn)
+{
+	int n;
+	CmDoomed *doomed = cm_store_load_doomed(MAX_BATCH, cm_hosts_unsure_jobs_up_to(), &n);
+	CmRecord *records = palloc0(sizeof(CmRecord) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+	{
+		records[i].job_id = doomed[i].job_id;
+		records[i].attempt = doomed[i].attempt;
+		records[i].never_started = true;
+		records[i].state = CM_CANCELLED;
+		records[i].reason = CM_REASON_DEPENDENCY_FAILED;
+		records[i].error = tell_doom(&doomed[i]);
+	}
+	record_ends(turn, records, n);
+	return n > 0;
+}
+
+/* Lets pending jobs go that wait for nothing any more, and ends those that wait in vain. */
+static void
+step_schedule(Turn *turn)
+{
+	int rounds = 0;
+
+	if (cm_ex.schedule_is_behind)
+	{
+		cm_store_mend_schedule(&turn->moved);
+		turn->was_mended = true;
+	}
+	if (turn->poll.has_waiting || turn->n_queued > 0)
+		turn->has_more = cm_store_settle(&turn->moved) || turn->has_more;
+	if (turn->poll.pauses_mark != cm_ex.pauses_mark)
+	{
+		bool are_left = cm_store_end_pauses(&turn->moved);
+
+		turn->saw_pauses = !are_left;
+		turn->has_more = turn->has_more || are_left;
+	}
+	if (!turn->poll.has_waiting && turn->moved.n == 0)
+		return;
+	while (rounds < MAX_DOOMED_ROUNDS && end_doomed(turn))
+		rounds++;
+	turn->has_more = turn->has_more || rounds == MAX_DOOMED_ROUNDS;
 }
 
 static CmCandidate *
@@ -609,18 +677,21 @@ step_claim(Turn *turn)
 {
 	CmLimits limits = cm_guc_limits();
 	CmFleet fleet = {0};
+	bool is_cut_off;
 
 	if (turn->poll.has_due)
 		cm_store_promote_due();
-	if (!turn->poll.has_ready && !turn->poll.has_due && turn->n_queued == 0)
+	if (turn->poll.is_all_paused ||
+		(!turn->poll.has_ready && !turn->poll.has_due && turn->n_queued == 0 && turn->moved.n == 0))
 		return;
 	check_publishing();
 	fleet.candidates = cm_hosts_candidates(&fleet.n);
 	fleet.n_chosen = cm_ex.n_chosen;
 	count_freed_slots(turn, fleet.candidates, fleet.n);
 	count_found(turn, fleet.candidates, fleet.n);
-	turn->taken =
-		cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH, &turn->n_taken);
+	turn->taken = cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH,
+								 &turn->n_taken, &is_cut_off);
+	turn->has_more = turn->has_more || is_cut_off;
 	/* What was asked for in the same transactions, or before, is known from here on. */
 	if (turn->n_taken > 0)
 		cm_asked_load();
@@ -721,10 +792,10 @@ typedef void (*TurnStep)(Turn *turn);
  * Output before ends, ends before claims: a freed slot is used at once.  What
  * runs already is found before it could be claimed for elsewhere.
  */
-static const TurnStep steps[] = {step_poll,			step_hosts,		  step_details, step_logs,
-								 step_records,		step_host_states, step_drains,	step_orphans,
-								 step_requests,		step_expired,	  step_strays,	step_claim,
-								 step_certificates, step_placements,  step_asked,	step_kept};
+static const TurnStep steps[] = {
+	step_poll,	 step_hosts,		step_details,	 step_logs,	   step_records,  step_host_states,
+	step_drains, step_orphans,		step_requests,	 step_expired, step_schedule, step_strays,
+	step_claim,	 step_certificates, step_placements, step_asked,   step_kept};
 
 /* --- after the commit --- */
 
@@ -809,7 +880,8 @@ apply_poll(Turn *turn)
 
 	if (!turn->was_polled)
 		return;
-	cm_ex.has_ready = turn->poll.has_ready || turn->poll.has_due || turn->n_queued > 0;
+	cm_ex.has_ready =
+		turn->poll.has_ready || turn->poll.has_due || turn->n_queued > 0 || turn->moved.n > 0;
 	/* Requests that could not be taken, for somebody has the row locked. */
 	if (turn->poll.has_requests)
 		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
@@ -819,6 +891,19 @@ apply_poll(Turn *turn)
 	us = turn->poll.next_at - GetCurrentTimestamp();
 	/* What is due and yet there is locked by somebody, or has just been dealt with. */
 	cm_ex.next_due_ms = cm_ex.now_ms + (us > 0 ? us / 1000 + 1 : BLOCKED_MS);
+}
+
+static void
+apply_schedule(Turn *turn)
+{
+	if (turn->has_more)
+		cm_ex.db_wanted = true;
+	cm_ex.schedule_is_behind =
+		turn->moved.is_behind || (cm_ex.schedule_is_behind && !turn->was_mended);
+	if (turn->saw_pauses)
+		cm_ex.pauses_mark = turn->moved.is_behind ? -1 : turn->poll.pauses_mark;
+	if (cm_ex.schedule_is_behind)
+		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
 }
 
 /* Somebody has the row of one locked. */
@@ -844,8 +929,6 @@ apply_cancels(Turn *turn)
 		if (task != NULL)
 			cm_task_cancel(task);
 	}
-	if (turn->n_cancelled == MAX_BATCH)
-		cm_ex.db_wanted = true;
 }
 
 static void
@@ -935,6 +1018,7 @@ apply_turn(Turn *turn)
 		cm_hosts_judge_strays(turn->stray_hosts[i], turn->stray_attempts[i]);
 	if (turn->saves_asked)
 		cm_asked_note_saved();
+	apply_schedule(turn);
 	apply_orphans(turn);
 	apply_cancels(turn);
 	apply_abandons(turn);
@@ -1130,7 +1214,8 @@ run_carefully(void)
 			poll = turn->poll;
 			was_polled = true;
 		}
-		poll.has_ready = poll.has_ready || turn->n_queued > 0;
+		poll.has_ready = poll.has_ready || turn->n_queued > 0 || turn->moved.n > 0;
+		poll.has_waiting = poll.has_waiting || turn->n_queued > 0 || turn->moved.n > 0;
 		apply_turn(turn);
 	}
 	if (!failed && was_polled)
@@ -1285,6 +1370,8 @@ cm_db_open(void)
 
 		cm_hosts_apply_rows(rows, n);
 		load_taken();
+		cm_ex.schedule_is_behind = true;
+		cm_ex.pauses_mark = -1;
 		cm_ex.has_old_pending = cm_store_has_pending_up_to(cm_ex.identity.old_jobs_up_to);
 	}
 	cm_ex.is_dropped = opening == CM_STORE_NO_EXTENSION;

@@ -338,10 +338,12 @@ typedef struct CmExecutor
 	bool hosts_loaded;
 	int64 n_chosen; /* claims so far, for the order of hosts' turns */
 	int64 placements_check_ms;
-	bool no_placements;	  /* as last seen, and no job came since */
-	bool has_ready;		  /* pending jobs that found no slot */
-	bool has_orphans;	  /* jobs under way whose host's row is gone */
-	bool has_old_pending; /* at the start, jobs up to identity.old_jobs_up_to */
+	bool no_placements;		 /* as last seen, and no job came since */
+	bool has_ready;			 /* pending jobs that found no slot */
+	bool has_orphans;		 /* jobs under way whose host's row is gone */
+	bool has_old_pending;	 /* at the start, jobs up to identity.old_jobs_up_to */
+	bool schedule_is_behind; /* jobs may wait for what has happened: look all through */
+	int64 pauses_mark;		 /* -1: not yet looked at */
 	int64 publish_check_ms;
 	int64 certificate_check_ms;
 	int64 log_bytes_waiting; /* of all tasks */

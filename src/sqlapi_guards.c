@@ -84,15 +84,26 @@ refuse_delete_of_unfinished(TriggerData *trigger)
 {
 	static CmTriggerSql find = {
 		"SELECT FROM cm_internal.queue WHERE job_id = $1 /* %s */", 1, {INT8OID}, InvalidOid, NULL};
+	/* The executor is about to look how it ended. */
+	static CmTriggerSql find_waiting = {
+		"SELECT job_id FROM cm_internal.dependencies WHERE depends_on = $1 LIMIT 1 /* %s */",
+		1,
+		{INT8OID},
+		InvalidOid,
+		NULL};
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	CmAsOwner as_owner;
 	bool is_null;
 	Datum id = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "id"), desc, &is_null);
 	bool is_unfinished;
+	int64 waiting_id = 0;
 
 	SPI_connect();
 	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
 	is_unfinished = cm_sqlapi_run_in_trigger(&find, trigger->tg_relation, &id) > 0;
+	if (!is_unfinished && cm_sqlapi_run_in_trigger(&find_waiting, trigger->tg_relation, &id) > 0)
+		waiting_id =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	if (is_unfinished)
@@ -100,6 +111,12 @@ refuse_delete_of_unfinished(TriggerData *trigger)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("job %lld is not over", (long long) DatumGetInt64(id)),
 				 errhint("End it with cm_cancel_job(%lld) first.", (long long) DatumGetInt64(id))));
+	if (waiting_id != 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("job %lld depends on job %lld", (long long) waiting_id,
+							   (long long) DatumGetInt64(id)),
+						errdetail("The executor has not yet seen how that ended."),
+						errhint("Try again, or end job %lld first.", (long long) waiting_id)));
 }
 
 static void

@@ -19,6 +19,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "sqlapi_jobs.h"
+#include "sqlapi_schedule.h"
 #include "sqlapi_triggers.h"
 #include "sqlapi_util.h"
 
@@ -33,17 +35,15 @@ enum SubmitArgument
 typedef struct SubmitPlan
 {
 	Oid function; /* that it was made for */
-	int n_columns;
-	char **columns;
-	Oid *types; /* n_columns, then jsonb */
+	CmParameters parameters;
 	SPIPlanPtr plain;
 	SPIPlanPtr with_options;
 } SubmitPlan;
 
 static SubmitPlan submit_plan;
 
-static void
-read_parameters(Oid function)
+void
+cm_sqlapi_read_parameters(Oid function, CmParameters *parameters)
 {
 	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Oid *types;
@@ -54,11 +54,11 @@ read_parameters(Oid function)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", function);
 	caller = MemoryContextSwitchTo(TopMemoryContext);
-	submit_plan.n_columns = get_func_arg_info(tuple, &types, &names, &modes) - N_SUBMIT_ARGUMENTS;
+	parameters->n_columns = get_func_arg_info(tuple, &types, &names, &modes) - N_SUBMIT_ARGUMENTS;
 	MemoryContextSwitchTo(caller);
 	ReleaseSysCache(tuple);
-	submit_plan.types = types;
-	submit_plan.columns = names;
+	parameters->types = types;
+	parameters->columns = names;
 }
 
 /* INSERT of all columns; with options, what a parameter leaves unsaid is
@@ -67,19 +67,20 @@ static SPIPlanPtr
 plan_insert(const char *schema, bool with_options)
 {
 	StringInfoData text;
-	int n = submit_plan.n_columns;
+	int n = submit_plan.parameters.n_columns;
+	char **columns = submit_plan.parameters.columns;
 	SPIPlanPtr plan;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "INSERT INTO %s.cm_jobs (", schema);
 	for (int i = 0; i < n; i++)
-		appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(submit_plan.columns[i]));
+		appendStringInfo(&text, "%s%s", i ? ", " : "", quote_identifier(columns[i]));
 	appendStringInfoString(&text, ") SELECT ");
 	for (int i = 0; i < n; i++)
 	{
 		if (with_options)
 			appendStringInfo(&text, "%scoalesce($%d, o.%s)", i ? ", " : "", i + 1,
-							 quote_identifier(submit_plan.columns[i]));
+							 quote_identifier(columns[i]));
 		else
 			appendStringInfo(&text, "%s$%d", i ? ", " : "", i + 1);
 	}
@@ -88,7 +89,7 @@ plan_insert(const char *schema, bool with_options)
 						 " FROM pg_catalog.jsonb_populate_record(NULL::%s.cm_jobs, $%d) AS o",
 						 schema, n + 1);
 	appendStringInfoString(&text, " RETURNING id");
-	plan = SPI_prepare(text.data, n + 1, submit_plan.types);
+	plan = SPI_prepare(text.data, n + 1, submit_plan.parameters.types);
 	if (plan == NULL)
 		elog(ERROR, "could not plan \"%s\"", text.data);
 	SPI_keepplan(plan);
@@ -104,7 +105,7 @@ prepare_submit(FunctionCallInfo fcinfo)
 	if (submit_plan.function == function)
 		return;
 	schema = cm_sqlapi_schema(fcinfo);
-	read_parameters(function);
+	cm_sqlapi_read_parameters(function, &submit_plan.parameters);
 	submit_plan.plain = plan_insert(schema, false);
 	submit_plan.with_options = plan_insert(schema, true);
 	submit_plan.function = function;
@@ -113,21 +114,22 @@ prepare_submit(FunctionCallInfo fcinfo)
 static void
 check_option(FunctionCallInfo fcinfo, const char *key, int n_key)
 {
+	const CmParameters *parameters = &submit_plan.parameters;
 	const char *nearest;
 
-	for (int i = 0; i < submit_plan.n_columns; i++)
+	for (int i = 0; i < parameters->n_columns; i++)
 	{
-		if (strlen(submit_plan.columns[i]) != n_key ||
-			strncmp(submit_plan.columns[i], key, n_key) != 0)
+		if (strlen(parameters->columns[i]) != n_key ||
+			strncmp(parameters->columns[i], key, n_key) != 0)
 			continue;
 		if (!PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("%s is given twice", submit_plan.columns[i]),
+							errmsg("%s is given twice", parameters->columns[i]),
 							errdetail("It is a parameter of its own and a key of options."),
 							errhint("Leave one of them out.")));
 		return;
 	}
-	nearest = cm_sqlapi_find_nearest(key, n_key, submit_plan.n_columns, submit_plan.columns);
+	nearest = cm_sqlapi_find_nearest(key, n_key, parameters->n_columns, parameters->columns);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("options has an unknown key \"%.*s\"", pg_mbcliplen(key, n_key, 100), key),
@@ -152,26 +154,28 @@ check_options(FunctionCallInfo fcinfo, Jsonb *options)
 			check_option(fcinfo, value.val.string.val, value.val.string.len);
 }
 
-/*
- * What is wrong with a job is wrong with the parameters: that they travel by
- * an INSERT is of no interest.  The line that SPI adds to the error's context
- * is taken off again; what callers have added stays.
- */
-static void
-throw_without_statement(MemoryContext context)
+void
+cm_sqlapi_hide_statement(ErrorData *error)
 {
 	const char *begin = "SQL statement \"INSERT INTO ";
-	ErrorData *error;
 	char *end;
 
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
 	if (error->context != NULL && strncmp(error->context, begin, strlen(begin)) == 0)
 	{
 		end = strchr(error->context, '\n');
 		error->context = end ? end + 1 : NULL;
 	}
+}
+
+static void
+throw_without_statement(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	cm_sqlapi_hide_statement(error);
 	ReThrowError(error);
 }
 
@@ -179,19 +183,31 @@ static int64
 insert_job(SPIPlanPtr plan, Datum *values, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
+	CmSubmission *before = cm_sqlapi_submission;
+	CmSubmission submission;
+	int skipped_at;
+	int64 skipped_for = 0;
 	bool is_null;
 
 	PG_TRY();
 	{
+		cm_sqlapi_begin_submission(&submission);
+		submission.n_space = 1;
+		submission.skipped_at = &skipped_at;
+		submission.skipped_for = &skipped_for;
 		if (SPI_execute_plan(plan, values, nulls, false, 0) != SPI_OK_INSERT_RETURNING ||
-			SPI_processed != 1)
+			SPI_processed + submission.n_skipped != 1)
 			elog(ERROR, "the job was not inserted");
+		cm_sqlapi_end_submission(before);
 	}
 	PG_CATCH();
 	{
+		cm_sqlapi_end_submission(before);
 		throw_without_statement(context);
 	}
 	PG_END_TRY();
+	if (submission.n_skipped > 0)
+		return skipped_for;
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
 }
 
@@ -211,7 +227,7 @@ static void
 submit(Submission *submission)
 {
 	FunctionCallInfo fcinfo = submission->fcinfo;
-	int options = submit_plan.n_columns + SUBMIT_OPTIONS;
+	int options = submit_plan.parameters.n_columns + SUBMIT_OPTIONS;
 
 	if (submission->with_options)
 		check_options(fcinfo, PG_GETARG_JSONB_P(options));

@@ -31,6 +31,7 @@ typedef struct RequestedJob
 	int attempt;
 	const char *host;  /* where it runs, or must run; NULL: any */
 	bool host_answers; /* as the executor last saw it */
+	bool has_unique_key;
 } RequestedJob;
 
 static bool
@@ -63,7 +64,8 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 	static CmJobQuery look = {
 		"SELECT j.owner::text, j.status, j.epoch = i.epoch,"
 		" q.cancel_requested_by IS NOT NULL OR r.actions @> '{cancel}', q.job_id IS NOT NULL,"
-		" r.actions @> '{retry}', j.host, coalesce(s.state = 'healthy', false), j.attempt"
+		" r.actions @> '{retry}', j.host, coalesce(s.state = 'healthy', false), j.attempt,"
+		" j.unique_key IS NOT NULL"
 		" FROM cm_internal.current_identity i, @extschema@.cm_jobs j"
 		" LEFT JOIN cm_internal.queue q ON q.job_id = j.id"
 		" LEFT JOIN @extschema@.cm_hosts h ON h.name = j.host"
@@ -88,6 +90,7 @@ find_requested_job(FunctionCallInfo fcinfo, int64 job_id, Oid caller, RequestedJ
 	job->host = cm_sqlapi_job_text(7);
 	job->host_answers = get_flag(8);
 	job->attempt = DatumGetInt32(cm_sqlapi_job_datum(9, &is_null));
+	job->has_unique_key = get_flag(10);
 }
 
 /* What an action takes beside the job; NULL or 0: nothing. */
@@ -186,6 +189,21 @@ cm_set_priority(PG_FUNCTION_ARGS)
 					   !request.job.is_finished && request.job.is_pending);
 }
 
+/* It may have been given away since the job was over.  Throws where it was. */
+static void
+take_unique_key(FunctionCallInfo fcinfo, const Request *request)
+{
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(request->job_id)};
+
+	SPI_execute_with_args(
+		psprintf(
+			"SELECT cm_internal.take_unique_key(j.namespace, j.unique_key, j.id, 'error', j.owner, NULL)"
+			" FROM %s.cm_jobs j WHERE j.id = $1",
+			cm_sqlapi_schema(fcinfo)),
+		1, types, values, NULL, false, 0);
+}
+
 PG_FUNCTION_INFO_V1(cm_retry_job);
 
 Datum
@@ -203,6 +221,8 @@ cm_retry_job(PG_FUNCTION_ARGS)
 				 errmsg("job %lld has had %d attempts", (long long) request.job_id, job->attempt),
 				 errdetail("No job may have more than %d.", CM_MAX_ATTEMPTS),
 				 errhint("Submit it anew.")));
+	if (does_it && job->has_unique_key)
+		take_unique_key(fcinfo, &request);
 	return end_request(&request, "retry", does_it);
 }
 
@@ -273,7 +293,11 @@ cm_remove_kept_container(PG_FUNCTION_ARGS)
 	return BoolGetDatum(is_kept);
 }
 
-/* All of them: whoever may call this decides for the whole database. */
+/*
+ * All of them: whoever may call this decides for the whole database.  A job whose
+ * unique_key another one has meanwhile stays as it is; of several with one key,
+ * of which the last was to replace the others, that one is taken.
+ */
 PG_FUNCTION_INFO_V1(cm_adopt_restored_jobs);
 
 Datum
@@ -287,10 +311,20 @@ cm_adopt_restored_jobs(PG_FUNCTION_ARGS)
 	SPI_connect();
 	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
 	SPI_execute_with_args(
-		"INSERT INTO cm_internal.requests (job_id, action, requested_by, epoch)"
-		" SELECT j.id, 'adopt', $1, i.epoch FROM cm_internal.inert_jobs j"
-		" CROSS JOIN cm_internal.current_identity i WHERE NOT EXISTS (SELECT FROM cm_internal.requests r"
-		" WHERE r.job_id = j.id AND r.action = 'adopt' AND r.epoch = i.epoch) ORDER BY j.id",
+		psprintf(
+			"WITH wanted AS MATERIALIZED (SELECT j.id, j.namespace, j.unique_key, i.epoch"
+			" FROM cm_internal.inert_jobs w JOIN %s.cm_jobs j ON j.id = w.id"
+			" CROSS JOIN cm_internal.current_identity i WHERE NOT EXISTS (SELECT FROM cm_internal.requests r"
+			" WHERE r.job_id = j.id AND r.action = 'adopt' AND r.epoch = i.epoch)),"
+			" taken AS (INSERT INTO cm_internal.unique_keys AS u (namespace, unique_key, job_id)"
+			" SELECT DISTINCT ON (w.namespace, w.unique_key) w.namespace, w.unique_key, w.id FROM wanted w"
+			" WHERE w.unique_key IS NOT NULL ORDER BY w.namespace, w.unique_key, w.id DESC"
+			" ON CONFLICT (namespace, unique_key) DO UPDATE SET job_id = excluded.job_id"
+			" WHERE NOT cm_internal.is_unfinished(u.job_id) RETURNING u.job_id)"
+			" INSERT INTO cm_internal.requests (job_id, action, requested_by, epoch)"
+			" SELECT w.id, 'adopt', $1, w.epoch FROM wanted w LEFT JOIN taken t ON t.job_id = w.id"
+			" WHERE w.unique_key IS NULL OR t.job_id IS NOT NULL ORDER BY w.id",
+			cm_sqlapi_schema(fcinfo)),
 		1, types, values, NULL, false, 0);
 	n = SPI_processed;
 	cm_sqlapi_end_as_owner(&as_owner);

@@ -24,6 +24,7 @@
 #include "policy.h"
 #include "retry.h"
 #include "shmem.h"
+#include "sqlapi_schedule.h"
 #include "sqlapi_templates.h"
 #include "sqlapi_triggers.h"
 #include "sqlapi_util.h"
@@ -151,6 +152,10 @@ fill_in_defaults(JobRow *row)
 	set_if_null(row, "host_loss_grace", make_interval_of("5 min"));
 	set_if_null(row, "placement_strategy",
 				CStringGetTextDatum(cm_placement_word(cm_guc_placement_strategy)));
+	if (!is_column_null(row, "unique_key"))
+		set_if_null(row, "on_conflict", CStringGetTextDatum("error"));
+	if (!is_column_null(row, "concurrency_key"))
+		set_if_null(row, "concurrency_limit", Int32GetDatum(1));
 	set_if_null(row, "labels", make_jsonb("{}"));
 	set_if_null(row, "read_only", BoolGetDatum(true));
 	set_if_null(row, "tmpfs", make_jsonb("{}"));
@@ -359,12 +364,15 @@ complete_restored_job(JobRow *row)
 	apply_changes(row);
 }
 
-static void
+/* 0, or the job that makes this one needless. */
+static int64
 complete_job(JobRow *row)
 {
 	Datum now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	CmAsOwner as_owner;
 	Datum epoch;
+	int64 holder;
+	Oid submitter = GetUserId();
 
 	row->tuple = cm_sqlapi_fill_from_template(row->relation, row->tuple);
 	fill_in_defaults(row);
@@ -374,6 +382,7 @@ complete_job(JobRow *row)
 	check_state_columns(row);
 	check_schedule(row);
 	check_placement(row);
+	cm_sqlapi_check_keys(row->relation, row->tuple);
 	cm_sqlapi_begin_as(row->relation->rd_rel->relowner, &as_owner);
 	epoch = UUIDPGetDatum(get_epoch(row->relation));
 	check_id(row);
@@ -382,6 +391,14 @@ complete_job(JobRow *row)
 	set_value(row, "epoch", epoch, false);
 	apply_changes(row);
 	check_definition(row);
+	cm_sqlapi_check_dependencies(row->relation, row->tuple);
+	/* Last, for it may disturb another job. */
+	cm_sqlapi_begin_as(row->relation->rd_rel->relowner, &as_owner);
+	cm_sqlapi_lock_dependencies(row->relation, row->tuple);
+	holder = cm_sqlapi_take_unique_key(row->relation, row->tuple, submitter);
+	cm_sqlapi_end_as_owner(&as_owner);
+	cm_sqlapi_note_checked(holder);
+	return holder;
 }
 
 void
@@ -409,6 +426,7 @@ cm_check_job(PG_FUNCTION_ARGS)
 	MemoryContext caller = CurrentMemoryContext;
 	JobRow row = {0};
 	HeapTuple result;
+	int64 holder = 0;
 
 	row.relation = trigger->tg_relation;
 	row.desc = RelationGetDescr(trigger->tg_relation);
@@ -417,9 +435,9 @@ cm_check_job(PG_FUNCTION_ARGS)
 	if (is_restored(&row))
 		complete_restored_job(&row);
 	else
-		complete_job(&row);
+		holder = complete_job(&row);
 	MemoryContextSwitchTo(caller);
-	result = heap_copytuple(row.tuple);
+	result = holder == 0 ? heap_copytuple(row.tuple) : NULL;
 	SPI_finish();
 	return PointerGetDatum(result);
 }
@@ -477,10 +495,22 @@ Datum
 cm_enqueue_jobs(PG_FUNCTION_ARGS)
 {
 	static CmTriggerSql enqueue = {
-		"INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due, expires_at)"
+		"WITH dependencies AS (INSERT INTO cm_internal.dependencies (job_id, depends_on, any_end)"
+		" SELECT DISTINCT n.id, d.id, coalesce(n.depends_on_any_end, false) FROM cm_new_jobs n"
+		" CROSS JOIN LATERAL unnest(n.depends_on) d (id)"
+		" WHERE n.status = 'pending' AND n.attempt = 0 AND n.epoch = $1"
+		" ON CONFLICT (job_id, depends_on) DO UPDATE SET any_end = excluded.any_end)"
+		" INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due, expires_at,"
+		" waits_for, is_settled, concurrency_key, concurrency_limit)"
 		" SELECT n.id, coalesce(h.id, cm_internal.placement_key(n.host_labels, n.placement_strategy,"
-		" n.memory_limit, n.cpu_limit, 1000)), n.priority, n.run_at, n.run_at <= now(), n.run_at + n.max_wait"
+		" n.memory_limit, n.cpu_limit, 1000)), n.priority, n.run_at, n.run_at <= now(), n.run_at + n.max_wait,"
+		" w.n, w.n = 0, CASE WHEN n.concurrency_key IS NOT NULL THEN ARRAY[n.namespace, n.concurrency_key] END,"
+		" n.concurrency_limit"
 		" FROM cm_new_jobs n LEFT JOIN %s.cm_hosts h ON h.name = n.requested_host"
+		/* The key's other rows were written when it was taken. */
+		" CROSS JOIN LATERAL (SELECT CASE WHEN n.depends_on IS NULL AND n.unique_key IS NULL THEN 0 ELSE"
+		"  (SELECT count(*)::int4 FROM (SELECT unnest(n.depends_on) UNION"
+		"   SELECT d.depends_on FROM cm_internal.dependencies d WHERE d.job_id = n.id) d) END AS n) w"
 		" WHERE n.status = 'pending' AND n.attempt = 0 AND n.epoch = $1",
 		1,
 		{UUIDOID},

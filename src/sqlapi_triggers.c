@@ -19,6 +19,13 @@ get_schema(Relation relation)
 uint64
 cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values)
 {
+	return cm_sqlapi_run_in_trigger_nulls(sql, relation, values, NULL);
+}
+
+uint64
+cm_sqlapi_run_in_trigger_nulls(CmTriggerSql *sql, Relation relation, Datum *values,
+							   const char *nulls)
+{
 	if (sql->relation != RelationGetRelid(relation))
 	{
 		SPIPlanPtr plan =
@@ -30,7 +37,7 @@ cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values)
 		sql->plan = plan;
 		sql->relation = RelationGetRelid(relation);
 	}
-	if (SPI_execute_plan(sql->plan, values, NULL, false, 0) < 0)
+	if (SPI_execute_plan(sql->plan, values, nulls, false, 0) < 0)
 		elog(ERROR, "could not run \"%s\"", sql->text);
 	return SPI_processed;
 }

@@ -20,13 +20,16 @@ typedef struct CmTriggerSql
 {
 	const char *text; /* %s: the schema, once */
 	int n_args;
-	Oid arg_types[2];
+	Oid arg_types[6];
 	Oid relation;
 	SPIPlanPtr plan;
 } CmTriggerSql;
 
 /* Returns the number of rows; those are in SPI_tuptable.  Throws where it fails. */
 extern uint64 cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values);
+/* The same where some values are NULL: nulls has an 'n' for each. */
+extern uint64 cm_sqlapi_run_in_trigger_nulls(CmTriggerSql *sql, Relation relation, Datum *values,
+											 const char *nulls);
 
 /* A job is submitted in vain: nobody is told that it is queued. */
 extern bool cm_submit_is_dry_run;

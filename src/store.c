@@ -63,6 +63,9 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "identity", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "queue", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "requests", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "dependencies", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "unique_keys", RowExclusiveLock, InvalidOid},
+	{"cm_internal", "pauses", AccessShareLock, InvalidOid},
 	{"cm_internal", "log_chunks", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "placements", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "kept_containers", RowExclusiveLock, InvalidOid},
@@ -163,6 +166,13 @@ become_a_copy(const CmIdentityHere *here)
 							  {0},
 							  NULL,
 							  0};
+	static CmSql empty_dependencies = {
+		"DELETE FROM cm_internal.dependencies d"
+		" WHERE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = d.job_id)",
+		0,
+		{0},
+		NULL,
+		0};
 	/* What was submitted to the copy itself stays. */
 	static CmSql empty_queue = {
 		"DELETE FROM cm_internal.queue q USING @extschema@.cm_jobs j, cm_internal.identity i"
@@ -190,6 +200,7 @@ become_a_copy(const CmIdentityHere *here)
 	cm_sql_run(&new_epoch, values, NULL);
 	cm_sql_run(&calm_jobs, NULL, NULL);
 	cm_sql_run(&empty_queue, NULL, NULL);
+	cm_sql_run(&empty_dependencies, NULL, NULL);
 	cm_sql_run(&empty_requests, NULL, NULL);
 	cm_sql_run(&forget_kept, NULL, NULL);
 	ereport(LOG,
@@ -869,7 +880,7 @@ cm_store_poll(CmPoll *poll)
 		" + 1000003 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
 		" + 1000033 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_tls)"
 		" + (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 FROM cm_internal.accepted_engines),"
-		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_due),"
+		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_ready),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"
 		" EXISTS (SELECT FROM cm_internal.requests),"
@@ -877,7 +888,11 @@ cm_store_poll(CmPoll *poll)
 		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
 		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL),"
 		" (SELECT min(keep_until) FROM cm_internal.kept_containers)),"
-		" EXISTS (SELECT FROM cm_internal.host_requests WHERE state = 'waiting')",
+		" EXISTS (SELECT FROM cm_internal.host_requests WHERE state = 'waiting'),"
+		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_settled)"
+		" OR EXISTS (SELECT FROM cm_internal.queue WHERE failed_dependency IS NOT NULL),"
+		" (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.pauses),"
+		" EXISTS (SELECT FROM cm_internal.pauses WHERE namespace IS NULL AND template IS NULL)",
 		0,
 		{0},
 		NULL,
@@ -895,6 +910,9 @@ cm_store_poll(CmPoll *poll)
 	next_at = cm_sql_datum(0, 7, &is_null);
 	poll->has_asked = cm_sql_bool(0, 8);
 	poll->next_at = is_null ? DT_NOEND : DatumGetTimestampTz(next_at);
+	poll->has_waiting = cm_sql_bool(0, 9);
+	poll->pauses_mark = cm_sql_int64(0, 10, 0);
+	poll->is_all_paused = cm_sql_bool(0, 11);
 }
 
 bool

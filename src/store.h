@@ -161,6 +161,9 @@ typedef struct CmPoll
 	bool has_due;	  /* became due, not yet marked so */
 	bool has_expired;
 	bool has_requests;
+	bool has_waiting;  /* jobs whose dependencies are to be looked at, or have failed */
+	int64 pauses_mark; /* differs when pauses changed */
+	bool is_all_paused;
 	bool has_asked;		 /* of hosts */
 	bool has_kept_due;	 /* containers that were kept long enough */
 	TimestampTz next_at; /* when the next of these comes up; DT_NOEND: none */
@@ -198,10 +201,10 @@ extern void cm_store_promote_due(void);
  * the attempt and makes them launching.  Candidates come without the hosts that
  * have labels: these are looked up.  Slots and drains are those that stand
  * when the jobs are chosen.  Jobs up to unsure_up_to are taken only where they
- * must run on a certain host.
+ * must run on a certain host.  *is_cut_off: more may be had at once.
  */
 extern CmTaken *cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits,
-							   int max_claims, int *n);
+							   int max_claims, int *n, bool *is_cut_off);
 
 /* What no job on the queue asks for any more. */
 /* false: there are none at all. */
@@ -237,9 +240,10 @@ extern CmUnstarted *cm_store_load_expired(int max, int64 unsure_up_to, int *n);
 /*
  * Takes requests off the table and carries out those that concern the queue
  * alone: priorities, notes of cancellation, and jobs that are to run again.
- * Returns the jobs to be cancelled; *n_queued: how many were put on the queue.
+ * Returns the jobs to be cancelled; *n_queued: how many were put on the queue;
+ * *has_more: there may be more requests to be had at once.
  */
-extern CmUnstarted *cm_store_take_requests(int max, int *n, int *n_queued);
+extern CmUnstarted *cm_store_take_requests(int max, int *n, int *n_queued, bool *has_more);
 
 /*
  * Attempts whose host an administrator has given up.  Their requests stay until
@@ -299,6 +303,66 @@ extern CmAsked *cm_store_load_asked(int max_per_host, int *n);
  */
 extern bool cm_store_save_asked(int64 id, const char *error, const char *hint);
 
+/* --- what keeps pending jobs from being started (store_schedule.c) --- */
+
+/* Jobs that may be started now, or must end; is_behind: rows of others were locked. */
+typedef struct CmMoved
+{
+	int n;
+	bool is_behind;
+} CmMoved;
+
+/* Those jobs have ended: whoever waits for them hears of it, in this transaction. */
+extern void cm_store_note_ends(const int64 *job_ids, int n, CmMoved *moved);
+
+/*
+ * Those jobs leave their concurrency_key, or wait no more for it: others may
+ * have it.  To be called before their queue rows go.
+ */
+extern void cm_store_release_keys(const int64 *job_ids, int n, CmMoved *moved);
+
+/* Looks at what new jobs wait for; true: there may be more of them. */
+extern bool cm_store_settle(CmMoved *moved);
+
+/* A pending job that depends on one that did not complete. */
+typedef struct CmDoomed
+{
+	int64 job_id;
+	int attempt;
+	int64 failed_dependency;
+	const char *status; /* NULL: that job was deleted */
+	const char *reason;
+} CmDoomed;
+
+extern CmDoomed *cm_store_load_doomed(int max, int64 unsure_up_to, int *n);
+
+/* Those jobs run already: they wait for nothing. */
+extern void cm_store_forget_dependencies(const int64 *job_ids, int n);
+
+/* A job with a concurrency_key that is about to be chosen. */
+typedef struct CmGate
+{
+	int64 job_id;
+	int key;	 /* the same for jobs of one key */
+	int limit;	 /* it may start while fewer have the key */
+	int n_taken; /* that have it, those chosen already included */
+} CmGate;
+
+extern CmGate *cm_store_load_gates(const int64 *job_ids, int n, const int64 *chosen, int n_chosen,
+								   int *n_gates);
+
+/* Puts those aside that met a full key, with all that wait for it likewise. */
+extern void cm_store_hold(const int64 *job_ids, int n, const int64 *chosen, int n_chosen);
+
+/* Puts those aside that met a pause, and what is paused behind them.  How many? */
+extern int cm_store_put_paused_aside(const int64 *job_ids, int n, CmMoved *moved);
+
+/* Lets those in again that no pause is for any more; true: there may be more. */
+extern bool cm_store_end_pauses(CmMoved *moved);
+
+/* Looks all through: at the start, and after a row was locked. */
+extern void cm_store_mend_schedule(CmMoved *moved);
+
 /* --- recording --- */
 
 typedef struct CmRecord
@@ -334,9 +398,10 @@ typedef struct CmRecord
 
 /*
  * Records transitions, in order.  A row that somebody has locked is left out
- * (done stays false), with all later records of that job.
+ * (done stays false), with all later records of that job.  Who waits for an end
+ * is moved in the same transaction.
  */
-extern void cm_store_record(CmRecord *records, int n);
+extern void cm_store_record(CmRecord *records, int n, CmMoved *moved);
 
 /* --- kept containers (store_kept.c) --- */
 

@@ -22,6 +22,8 @@
 
 /* Rows at the head of the queue that somebody locked are stepped over. */
 #define MAX_CLAIM_ROUNDS 64
+/* What one claim puts aside for pauses, at most. */
+#define MAX_PAUSED_PER_CLAIM 10000
 
 /* --- a row becomes a struct --- */
 
@@ -147,6 +149,7 @@ typedef struct Choice
 	int *host_ids;
 	CmColumn skipped;	/* jobs whose row somebody has locked */
 	int64 unsure_up_to; /* jobs that may run somewhere already */
+	int n_paused;		/* put aside so far */
 } Choice;
 
 /* memory_mb 0: its jobs do not look at what is left. */
@@ -192,7 +195,7 @@ load_keys(Choice *choice)
 		" FROM @extschema@.cm_hosts WHERE id = ANY ($1)),"
 		" p AS MATERIALIZED (SELECT id, host_labels, memory_limit, cpu_limit FROM cm_internal.placements p"
 		" WHERE (SELECT true FROM cm_internal.queue q"
-		"  WHERE q.placement = p.id AND q.status = 'pending' AND q.is_due LIMIT 1))"
+		"  WHERE q.placement = p.id AND q.status = 'pending' AND q.is_ready LIMIT 1))"
 		" SELECT p.id, h.id, p.memory_limit, (greatest(least(p.cpu_limit, 1000000), 0) * 1000000000)::int8"
 		" FROM p JOIN h ON h.labels @> p.host_labels ORDER BY p.id, h.id",
 		1,
@@ -282,10 +285,11 @@ static uint64
 select_heads(const Choice *choice)
 {
 	static CmSql heads = {
-		"SELECT q.job_id, p.placement"
+		"SELECT q.job_id, p.placement, q.has_key"
 		" FROM unnest($1, $2) AS p (placement, n) CROSS JOIN LATERAL"
-		" (SELECT q.job_id, q.priority, q.run_at FROM cm_internal.queue q"
-		"  WHERE q.placement = p.placement AND q.status = 'pending' AND q.is_due"
+		" (SELECT q.job_id, q.priority, q.run_at, q.concurrency_key IS NOT NULL AS has_key"
+		"  FROM cm_internal.queue q"
+		"  WHERE q.placement = p.placement AND q.status = 'pending' AND q.is_ready"
 		"  AND (q.expires_at IS NULL OR q.expires_at > now()) AND q.job_id <> ALL ($3)"
 		"  AND (q.job_id > $4 OR q.placement > 0)"
 		"  ORDER BY q.priority DESC, q.run_at, q.job_id LIMIT p.n FOR UPDATE SKIP LOCKED) q"
@@ -327,11 +331,13 @@ find_id(const int64 *ids, uint64 n, int64 id)
 
 /* Locks the jobs' rows; those that somebody else has locked are left out. */
 static uint64
-lock_jobs(const int64 *ids, uint64 n, CmPlacementAsk *asks, int64 *locked)
+lock_jobs(const int64 *ids, uint64 n, CmPlacementAsk *asks, int64 *locked, bool *paused)
 {
 	static CmSql lock = {
-		"SELECT id, placement_strategy, memory_limit, (greatest(least(cpu_limit, 1000000), 0) * 1000000000)::int8"
-		" FROM @extschema@.cm_jobs WHERE id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
+		"SELECT id, placement_strategy, memory_limit, (greatest(least(cpu_limit, 1000000), 0) * 1000000000)::int8,"
+		" EXISTS (SELECT FROM cm_internal.pauses p WHERE (p.namespace IS NULL OR p.namespace = j.namespace)"
+		" AND (p.template IS NULL OR p.template = j.template))"
+		" FROM @extschema@.cm_jobs j WHERE id = ANY ($1) FOR NO KEY UPDATE OF j SKIP LOCKED",
 		1,
 		{INT8ARRAYOID},
 		NULL,
@@ -353,6 +359,7 @@ lock_jobs(const int64 *ids, uint64 n, CmPlacementAsk *asks, int64 *locked)
 		(void) cm_placement_parse(cm_sql_text(i, 2), &asks[i].strategy);
 		asks[i].memory_mb = cm_sql_int32(i, 3, 0);
 		asks[i].nano_cpus = cm_sql_int64(i, 4, 0);
+		paused[i] = cm_sql_bool(i, 5);
 	}
 	return n_locked;
 }
@@ -391,18 +398,86 @@ lock_hosts(CmFleet *fleet)
 	}
 }
 
-static void
+static bool
 choose_host(Choice *choice, int64 job_id, const CmPlacementAsk *ask)
 {
 	int chosen = cm_placement_choose(choice->fleet, ask, pg_prng_double(&pg_global_prng_state));
 
 	if (chosen < 0)
-		return;
+		return false;
 	cm_placement_take(choice->fleet, chosen, ask);
 	choice->job_ids[choice->n] = job_id;
 	choice->host_ids[choice->n] = choice->fleet->candidates[chosen].host_id;
 	choice->n++;
 	cm_column_add_int64(&choice->skipped, job_id);
+	return true;
+}
+
+/* What one look at the heads of the queue came upon. */
+typedef struct Round
+{
+	CmGate *gates; /* of the jobs that have a concurrency_key */
+	int n_gates;
+	int64 *held; /* whose key enough others have */
+	int n_held;
+	int64 *paused;
+	int n_paused;
+	bool stepped_over; /* any job, for whatever reason */
+} Round;
+
+static CmGate *
+find_gate(const Round *round, int64 job_id)
+{
+	for (int i = 0; i < round->n_gates; i++)
+		if (round->gates[i].job_id == job_id)
+			return &round->gates[i];
+	return NULL;
+}
+
+static void
+pass_gate(const Round *round, const CmGate *gate)
+{
+	for (int i = 0; i < round->n_gates; i++)
+		if (round->gates[i].key == gate->key)
+			round->gates[i].n_taken++;
+}
+
+static void
+step_over(Choice *choice, Round *round, int64 job_id)
+{
+	cm_column_add_int64(&choice->skipped, job_id);
+	round->stepped_over = true;
+}
+
+static void
+consider(Choice *choice, Round *round, int64 job_id, const CmPlacementAsk *ask, bool is_paused)
+{
+	CmGate *gate = find_gate(round, job_id);
+
+	if (is_paused)
+	{
+		round->paused[round->n_paused++] = job_id;
+		step_over(choice, round, job_id);
+	}
+	else if (gate != NULL && gate->n_taken >= gate->limit)
+	{
+		round->held[round->n_held++] = job_id;
+		step_over(choice, round, job_id);
+	}
+	else if (choose_host(choice, job_id, ask) && gate != NULL)
+		pass_gate(round, gate);
+}
+
+/* What may not be started now is taken out of the claims' way. */
+static void
+put_aside(Choice *choice, const Round *round)
+{
+	CmMoved moved = {0};
+
+	if (round->n_held > 0)
+		cm_store_hold(round->held, round->n_held, choice->job_ids, choice->n);
+	if (round->n_paused > 0)
+		choice->n_paused += cm_store_put_paused_aside(round->paused, round->n_paused, &moved);
 }
 
 /*
@@ -416,33 +491,40 @@ choose_round(Choice *choice)
 	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
 	int *placements = palloc(sizeof(int) * Max(n, 1));
 	int64 *locked = palloc(sizeof(int64) * Max(n, 1));
+	bool *paused = palloc(sizeof(bool) * Max(n, 1));
 	CmPlacementAsk *asks = palloc(sizeof(CmPlacementAsk) * Max(n, 1));
+	Round round = {0};
 	uint64 n_locked;
-	bool stepped_over = false;
+	bool have_keys = false;
 
 	for (uint64 i = 0; i < n; i++)
 	{
 		ids[i] = cm_sql_int64(i, 1, 0);
 		placements[i] = cm_sql_int32(i, 2, 0);
+		have_keys = have_keys || cm_sql_bool(i, 3);
 	}
 	if (n == 0)
 		return false;
-	n_locked = lock_jobs(ids, n, asks, locked);
+	round.held = palloc(sizeof(int64) * n);
+	round.paused = palloc(sizeof(int64) * n);
+	n_locked = lock_jobs(ids, n, asks, locked, paused);
 	lock_hosts(choice->fleet);
+	if (have_keys)
+		round.gates = cm_store_load_gates(ids, (int) n, choice->job_ids, choice->n, &round.n_gates);
 	for (uint64 i = 0; i < n && choice->n < choice->max; i++)
 	{
 		int at = find_id(locked, n_locked, ids[i]);
 
 		if (at < 0)
 		{
-			cm_column_add_int64(&choice->skipped, ids[i]);
-			stepped_over = true;
+			step_over(choice, &round, ids[i]);
 			continue;
 		}
 		asks[at].key = placements[i];
-		choose_host(choice, ids[i], &asks[at]);
+		consider(choice, &round, ids[i], &asks[at], paused[at]);
 	}
-	return stepped_over;
+	put_aside(choice, &round);
+	return round.stepped_over;
 }
 
 /* Makes the chosen jobs launching; their rows are in SPI_tuptable then. */
@@ -522,10 +604,12 @@ read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *l
 }
 
 CmTaken *
-cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int max_claims, int *n)
+cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int max_claims, int *n,
+			   bool *is_cut_off)
 {
 	Choice choice = {0};
 	CmTaken *taken;
+	bool has_more = true;
 
 	choice.fleet = fleet;
 	choice.max = max_claims;
@@ -534,14 +618,17 @@ cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int m
 	cm_column_init(&choice.skipped, INT8OID, 16);
 	choice.unsure_up_to = unsure_up_to;
 	*n = 0;
+	*is_cut_off = false;
 	if (sum_free_slots(fleet) == 0)
 		return NULL;
 	load_keys(&choice);
-	for (int round = 0; round < MAX_CLAIM_ROUNDS; round++)
+	for (int round = 0; has_more && round < MAX_CLAIM_ROUNDS; round++)
 	{
-		if (choice.n >= max_claims || sum_free_slots(fleet) == 0 || !choose_round(&choice))
+		if (choice.n_paused >= MAX_PAUSED_PER_CLAIM)
 			break;
+		has_more = choice.n < max_claims && sum_free_slots(fleet) > 0 && choose_round(&choice);
 	}
+	*is_cut_off = has_more && choice.n_paused > 0;
 	if (choice.n == 0)
 		return NULL;
 	*n = (int) mark_claimed(&choice);
@@ -632,12 +719,13 @@ cm_store_take_found(int host_id, const CmFound *found, int n_found, int64 up_to,
 	choice.job_ids = palloc(sizeof(int64) * Max(n_ids, 1));
 	choice.host_ids = palloc(sizeof(int) * Max(n_ids, 1));
 	if (n_ids > 0)
-		choice.n =
-			(int) lock_jobs(ids, n_ids, palloc(sizeof(CmPlacementAsk) * n_ids), choice.job_ids);
+		choice.n = (int) lock_jobs(ids, n_ids, palloc(sizeof(CmPlacementAsk) * n_ids),
+								   choice.job_ids, palloc(sizeof(bool) * n_ids));
 	for (int i = 0; i < choice.n; i++)
 		choice.host_ids[i] = host_id;
 	if (choice.n == 0)
 		return NULL;
+	cm_store_forget_dependencies(choice.job_ids, choice.n);
 	*n = (int) mark_claimed(&choice);
 	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
@@ -698,7 +786,7 @@ requeue_jobs(int max)
 	static CmSql requeue = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
 		" (SELECT r.id FROM cm_internal.requests r JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
-		"  WHERE r.action IN ('retry', 'adopt') ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+		"  WHERE r.action IN ('retry', 'adopt') ORDER BY r.id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)"
 		" RETURNING r.job_id, r.action, r.epoch),"
 		" wanted AS (SELECT DISTINCT j.id, t.action, j.status, j.attempt, j.host, j.container_id,"
 		" j.started_at, i.epoch FROM taken t JOIN @extschema@.cm_jobs j ON j.id = t.job_id"
@@ -720,12 +808,21 @@ requeue_jobs(int max)
 		" started_at = NULL, completed_at = NULL, updated_at = clock_timestamp(), epoch = w.epoch,"
 		" max_attempts = greatest(j.max_attempts, j.attempt + 1)"
 		" FROM wanted w WHERE j.id = w.id RETURNING j.*),"
+		/* What has run once has had its dependencies. */
+		" waits AS MATERIALIZED (SELECT DISTINCT a.id, d.id AS depends_on, coalesce(a.depends_on_any_end, false) AS any_end"
+		" FROM again a CROSS JOIN LATERAL unnest(a.depends_on) d (id) WHERE a.attempt = 0 AND d.id < a.id),"
+		" dependencies AS (INSERT INTO cm_internal.dependencies (job_id, depends_on, any_end)"
+		" SELECT w.id, w.depends_on, w.any_end FROM waits w ON CONFLICT DO NOTHING),"
 		" queued AS (INSERT INTO cm_internal.queue (job_id, placement, priority, run_at, is_due,"
-		" expires_at, attempt) SELECT a.id, CASE WHEN a.requested_host IS NULL"
+		" expires_at, attempt, waits_for, is_settled, concurrency_key, concurrency_limit)"
+		" SELECT a.id, CASE WHEN a.requested_host IS NULL"
 		" THEN cm_internal.placement_key(a.host_labels, a.placement_strategy, a.memory_limit, a.cpu_limit, NULL)"
 		" ELSE coalesce(h.id, -1) END, a.priority, a.run_at, a.run_at <= clock_timestamp(),"
-		" CASE WHEN a.max_wait <= interval '100 years' THEN a.run_at + a.max_wait END, a.attempt"
-		" FROM again a LEFT JOIN @extschema@.cm_hosts h ON h.name = a.requested_host)"
+		" CASE WHEN a.max_wait <= interval '100 years' THEN a.run_at + a.max_wait END, a.attempt,"
+		" coalesce(w.n, 0), w.n IS NULL, CASE WHEN a.concurrency_key IS NOT NULL"
+		" THEN ARRAY[a.namespace, a.concurrency_key] END, coalesce(a.concurrency_limit, 1)"
+		" FROM again a LEFT JOIN (SELECT w.id, count(*)::int4 AS n FROM waits w GROUP BY w.id) w ON w.id = a.id"
+		" LEFT JOIN @extschema@.cm_hosts h ON h.name = a.requested_host)"
 		" INSERT INTO @extschema@.cm_job_events (job_id, attempt, status)"
 		" SELECT a.id, a.attempt, 'pending' FROM again a ORDER BY a.id",
 		1,
@@ -737,14 +834,15 @@ requeue_jobs(int max)
 	return (int) cm_sql_run(&requeue, &value, NULL);
 }
 
-static void
+/* How many? */
+static uint64
 set_priorities(int max)
 {
 	static CmSql set_priority = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
 		" (SELECT r.id FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
 		"  JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
-		"  WHERE r.action = 'set_priority' ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+		"  WHERE r.action = 'set_priority' ORDER BY r.id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)"
 		" RETURNING r.id, r.job_id, r.priority),"
 		" last AS (SELECT DISTINCT ON (job_id) job_id, priority FROM taken ORDER BY job_id, id DESC),"
 		" queued AS (UPDATE cm_internal.queue q SET priority = l.priority FROM last l WHERE q.job_id = l.job_id)"
@@ -756,7 +854,7 @@ set_priorities(int max)
 		0};
 	Datum value = Int32GetDatum(max);
 
-	cm_sql_run(&set_priority, &value, NULL);
+	return cm_sql_run(&set_priority, &value, NULL);
 }
 
 /*
@@ -790,13 +888,13 @@ forget_requests(void)
  * Requests whose rows somebody has locked wait.
  */
 CmUnstarted *
-cm_store_take_requests(int max, int *n, int *n_queued)
+cm_store_take_requests(int max, int *n, int *n_queued, bool *has_more)
 {
 	static CmSql cancel = {
 		"WITH taken AS (DELETE FROM cm_internal.requests r WHERE r.id IN"
 		" (SELECT r.id FROM cm_internal.requests r JOIN cm_internal.queue q ON q.job_id = r.job_id"
 		"  JOIN @extschema@.cm_jobs j ON j.id = r.job_id"
-		"  WHERE r.action = 'cancel' ORDER BY r.id LIMIT $1 FOR UPDATE SKIP LOCKED)"
+		"  WHERE r.action = 'cancel' ORDER BY r.id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)"
 		" RETURNING r.job_id, r.requested_by),"
 		" first AS (SELECT DISTINCT ON (job_id) job_id, requested_by FROM taken ORDER BY job_id)"
 		" UPDATE cm_internal.queue q SET cancel_requested_by = f.requested_by"
@@ -807,11 +905,14 @@ cm_store_take_requests(int max, int *n, int *n_queued)
 		NULL,
 		0};
 	Datum value = Int32GetDatum(max);
+	CmUnstarted *jobs;
 
-	set_priorities(max);
+	*has_more = set_priorities(max) >= max;
 	forget_requests();
 	*n_queued = requeue_jobs(max);
-	return read_unstarted(cm_sql_run(&cancel, &value, NULL), n);
+	jobs = read_unstarted(cm_sql_run(&cancel, &value, NULL), n);
+	*has_more = *has_more || *n_queued >= max || *n >= max;
+	return jobs;
 }
 
 CmAbandoned *

@@ -334,17 +334,38 @@ save_events(const CmRecord *records, int n)
 	cm_sql_run(&save, values, NULL);
 }
 
-void
-cm_store_record(CmRecord *records, int n)
+/* Ends of jobs, or also of attempts that others follow. */
+static int64 *
+collect_ended(const CmRecord *records, int n, bool also_again, int *n_ended)
 {
+	int64 *ids = palloc(sizeof(int64) * n);
+
+	*n_ended = 0;
+	for (int i = 0; i < n; i++)
+		if (records[i].done && cm_lifecycle_is_terminal(records[i].state) &&
+			(also_again || !records[i].again))
+			ids[(*n_ended)++] = records[i].job_id;
+	return ids;
+}
+
+void
+cm_store_record(CmRecord *records, int n, CmMoved *moved)
+{
+	int64 *ended;
+	int n_ended;
+
 	if (n == 0)
 		return;
 	lock_rows(records, n);
 	save_ids(records, n);
 	save_running(records, n);
 	cm_store_keep_containers(records, n);
+	ended = collect_ended(records, n, true, &n_ended);
+	cm_store_release_keys(ended, n_ended, moved);
 	save_ends(records, n);
 	save_again(records, n);
+	ended = collect_ended(records, n, false, &n_ended);
+	cm_store_note_ends(ended, n_ended, moved);
 	save_events(records, n);
 }
 

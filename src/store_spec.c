@@ -546,9 +546,7 @@ get_exit_codes(RowReader *reader, CmExitCodes *codes)
 static void
 refuse_unavailable(RowReader *reader)
 {
-	static const char *const columns[] = {
-		"secret_environment", "environment_template", "depends_on",		 "unique_key",
-		"depends_on_any_end", "on_conflict",		  "concurrency_key", "concurrency_limit"};
+	static const char *const columns[] = {"secret_environment", "environment_template"};
 	bool is_null;
 
 	for (int i = 0; i < lengthof(columns); i++)

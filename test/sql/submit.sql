@@ -277,12 +277,7 @@ CALL try($$SELECT cm_abandon_job(4711, 'gone')$$);
 -- Not in this version, refused by name
 CALL submit($$'busybox', secret_environment => '{"A": "s"}'$$);
 CALL submit($$'busybox', environment_template => 'e'$$);
-CALL submit($$'busybox', depends_on => '{1}'$$);
-CALL submit($$'busybox', unique_key => 'k'$$);
 CALL submit($$'busybox', docker_options => '{"Privileged": true}'$$);
-CALL try('SELECT cm_pause()');
-CALL try('SELECT cm_resume()');
-CALL try($$SELECT * FROM cm_submit_jobs('[]')$$);
 
 -- options
 CALL submit($$'busybox', options => '[]'$$);

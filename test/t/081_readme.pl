@@ -205,12 +205,6 @@ for my $word (map { code_words($_->[1]) } table_rows($reference, 'what for | nam
 	is(($call ? 'p' : $is_function ? 'f' : 'r'), $kind, "reference: $name is written as what it is");
 }
 
-# Functions that are only there by name.
-my @later = column("SELECT proname FROM pg_proc WHERE prosrc = 'cm_not_available' ORDER BY 1");
-my ($not_built) = $reference =~ /^(Not built yet.*?)\n\n/ms;
-is(join(' ', sort map { s/\(\)//r } grep { /\(\)\z/ } code_words($not_built // '')), "@later",
-	'functions that are not built are named as such');
-
 my %known = map { $_ => 1 } column(q{
 	SELECT attname FROM pg_attribute a JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = a.attrelid
 		AND d.deptype = 'e' WHERE a.attnum > 0
