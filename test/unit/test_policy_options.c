@@ -13,7 +13,16 @@
 #define OVER "53400"
 #define DENIED "42501"
 
-static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001, false};
+static const CmLimits limits = {.max_memory_mb = 2048,
+								.max_nano_cpus = INT64_C(2000000000),
+								.max_timeout_seconds = 3600,
+								.min_uid = 1001,
+								.max_pids = 256,
+								.max_stop_grace_ms = 60000,
+								.max_log_kb = 262144,
+								.max_keep_seconds = 60};
+
+static const CmNetwork bridge = {.name = "bridge"};
 
 static bool
 check_options(const CmOption *options, int n, CmProblem *problem)
@@ -21,7 +30,8 @@ check_options(const CmOption *options, int n, CmProblem *problem)
 	CmJobSpec spec = {.namespace_name = "default",
 					  .image = "x",
 					  .run_as = "65534",
-					  .network = "bridge",
+					  .networks = &bridge,
+					  .n_networks = 1,
 					  .memory_limit_mb = 64,
 					  .nano_cpus = INT64_C(1000000000),
 					  .timeout_seconds = 60,
