@@ -15,7 +15,14 @@
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
-static const CmLimits limits = {2048, INT64_C(2000000000), 3600, 1001, false};
+static const CmLimits limits = {.max_memory_mb = 2048,
+								.max_nano_cpus = INT64_C(2000000000),
+								.max_timeout_seconds = 3600,
+								.min_uid = 1001,
+								.max_pids = 256,
+								.max_stop_grace_ms = 60000,
+								.max_log_kb = 262144,
+								.max_keep_seconds = 60};
 
 /* The arrays that a definition points into. */
 typedef struct Arrays
@@ -23,6 +30,9 @@ typedef struct Arrays
 	CmPair environment[MAX_LINES];
 	CmPair labels[MAX_LINES];
 	CmTmpfs tmpfs[MAX_LINES];
+	CmNetwork networks[MAX_LINES + 1];
+	const char *aliases[MAX_LINES];
+	CmVolume volumes[MAX_LINES];
 	const char *args[MAX_LINES];
 	const char *entrypoint[MAX_LINES];
 	CmOption options[MAX_LINES];
@@ -131,7 +141,25 @@ take_line(CmJobSpec *spec, Arrays *arrays, char column, char *value)
 			spec->run_as = value;
 			break;
 		case 'k':
-			spec->network = value;
+			arrays->networks[spec->n_networks++].name = value;
+			break;
+		case 'K':
+			if (spec->n_networks > 0)
+				add_word(&arrays->networks[0].aliases, arrays->aliases, value);
+			break;
+		case 'I':
+			if (spec->n_networks > 0)
+				arrays->networks[spec->n_networks - 1].ip = value;
+			break;
+		case 'V':
+			arrays->volumes[spec->n_volumes].name = value;
+			arrays->volumes[spec->n_volumes].target = strchr(value, '=');
+			if (arrays->volumes[spec->n_volumes].target != NULL)
+			{
+				*strchr(value, '=') = '\0';
+				arrays->volumes[spec->n_volumes].target++;
+			}
+			spec->n_volumes++;
 			break;
 		case 't':
 			arrays->tmpfs[spec->n_tmpfs].size_mb = strtoll(value, &value, 10);
@@ -170,12 +198,13 @@ make_spec(char *text, CmJobSpec *spec, Arrays *arrays)
 						.namespace_name = "default",
 						.image = "busybox:1.36",
 						.run_as = "65534:65534",
-						.network = "bridge",
 						.memory_limit_mb = 512,
 						.nano_cpus = INT64_C(1000000000),
 						.timeout_seconds = 60,
 						.environment = arrays->environment,
 						.labels = arrays->labels,
+						.networks = arrays->networks,
+						.volumes = arrays->volumes,
 						.options = arrays->options,
 						.max_attempts = 1,
 						.tmpfs = arrays->tmpfs};
@@ -230,9 +259,42 @@ require_identity(const CmJobSpec *spec)
 	REQUIRE(uid >= limits.min_uid && uid <= INT32_MAX && has_only(spec->run_as, DIGITS ":"));
 	REQUIRE(*end == '\0' || (*end == ':' && strtoll(end + 1, NULL, 10) > 0 &&
 							 strtoll(end + 1, NULL, 10) <= INT32_MAX));
-	REQUIRE(spec->network[0] != '\0' && strcasecmp(spec->network, "host") != 0 &&
-			strcasecmp(spec->network, "default") != 0 &&
-			has_only(spec->network, LETTERS DIGITS "_.-"));
+}
+
+static void
+require_networks(const CmJobSpec *spec)
+{
+	REQUIRE(spec->n_networks <= CM_MAX_NETWORKS);
+	for (int i = 0; i < spec->n_networks; i++)
+	{
+		const CmNetwork *network = &spec->networks[i];
+
+		REQUIRE(network->name[0] != '\0' && strcasecmp(network->name, "host") != 0 &&
+				strcasecmp(network->name, "default") != 0 &&
+				has_only(network->name, LETTERS DIGITS "_.-"));
+		REQUIRE(network->ip == NULL || has_only(network->ip, DIGITS "."));
+		for (int j = 0; j < network->aliases.count; j++)
+			REQUIRE(has_only(network->aliases.words[j], LETTERS DIGITS "-"));
+		for (int j = 0; j < i; j++)
+			REQUIRE(strcmp(spec->networks[j].name, network->name) != 0);
+	}
+}
+
+static void
+require_volumes(const CmJobSpec *spec)
+{
+	REQUIRE(spec->n_volumes <= CM_MAX_VOLUMES);
+	for (int i = 0; i < spec->n_volumes; i++)
+	{
+		const char *target = spec->volumes[i].target;
+
+		REQUIRE(spec->volumes[i].name[0] != '\0');
+		REQUIRE(has_only(spec->volumes[i].name, LETTERS DIGITS "_-"));
+		REQUIRE(is_path(target) && strcmp(target, "/") != 0 && strcmp(target, "/tmp") != 0);
+		REQUIRE(strcmp(target, "/proc") != 0 && strncmp(target, "/proc/", 6) != 0);
+		REQUIRE(strcmp(target, "/sys") != 0 && strncmp(target, "/sys/", 5) != 0);
+		REQUIRE(strcmp(target, "/dev") != 0 && strncmp(target, "/dev/", 5) != 0);
+	}
 }
 
 static void
@@ -324,6 +386,8 @@ require_limits(const CmJobSpec *spec)
 	require_pairs(spec->labels, spec->n_labels, LETTERS DIGITS "_./-", &n_labels);
 	REQUIRE(n_environment + n_labels <= CM_MAX_SPEC_BYTES && n_labels <= CM_MAX_LABELS_BYTES);
 	require_identity(spec);
+	require_networks(spec);
+	require_volumes(spec);
 	require_amounts(spec);
 	require_tmpfs(spec);
 	require_options(spec);
