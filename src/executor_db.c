@@ -67,6 +67,8 @@ typedef struct Turn
 	bool was_mended; /* all through */
 	bool has_more;	 /* to be done at once */
 	bool saw_pauses;
+	bool put_aside;		  /* jobs that met a pause when they were to be claimed */
+	bool is_doom_blocked; /* somebody has the row of one locked */
 	bool saw_orphans;
 	bool has_orphans; /* and some are left */
 	int64 *ended;	  /* jobs that ended without ever starting */
@@ -578,11 +580,12 @@ tell_doom(const CmDoomed *job)
 					(long long) job->failed_dependency, job->status, job->reason);
 }
 
-/* False: there are none.  Their ends may doom others in turn. */
+/* False: there are none that can be ended now.  Their ends may doom others in turn. */
 static bool
 end_doomed(Turn *turn)
 {
 	int n;
+	int n_ended = turn->n_ended;
 	CmDoomed *doomed = cm_store_load_doomed(MAX_BATCH, cm_hosts_unsure_jobs_up_to(), &n);
 	CmRecord *records = palloc0(sizeof(CmRecord) * Max(n, 1));
 
@@ -596,7 +599,9 @@ end_doomed(Turn *turn)
 		records[i].error = tell_doom(&doomed[i]);
 	}
 	record_ends(turn, records, n);
-	return n > 0;
+	n_ended = turn->n_ended - n_ended;
+	turn->is_doom_blocked = n_ended < n;
+	return n_ended > 0;
 }
 
 /* Lets pending jobs go that wait for nothing any more, and ends those that wait in vain. */
@@ -690,7 +695,7 @@ step_claim(Turn *turn)
 	count_freed_slots(turn, fleet.candidates, fleet.n);
 	count_found(turn, fleet.candidates, fleet.n);
 	turn->taken = cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH,
-								 &turn->n_taken, &is_cut_off);
+								 &turn->n_taken, &is_cut_off, &turn->put_aside);
 	turn->has_more = turn->has_more || is_cut_off;
 	/* What was asked for in the same transactions, or before, is known from here on. */
 	if (turn->n_taken > 0)
@@ -902,7 +907,10 @@ apply_schedule(Turn *turn)
 		turn->moved.is_behind || (cm_ex.schedule_is_behind && !turn->was_mended);
 	if (turn->saw_pauses)
 		cm_ex.pauses_mark = turn->moved.is_behind ? -1 : turn->poll.pauses_mark;
-	if (cm_ex.schedule_is_behind)
+	/* Pauses were seen that the poll may have missed. */
+	if (turn->put_aside)
+		cm_ex.pauses_mark = -1;
+	if (cm_ex.schedule_is_behind || turn->is_doom_blocked)
 		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
 }
 

@@ -180,7 +180,7 @@ throw_without_statement(MemoryContext context)
 }
 
 static int64
-insert_job(SPIPlanPtr plan, Datum *values, const char *nulls)
+insert_job(SPIPlanPtr plan, Datum *values, const char *nulls, bool *is_skipped)
 {
 	MemoryContext context = CurrentMemoryContext;
 	CmSubmission *before = cm_sqlapi_submission;
@@ -206,7 +206,8 @@ insert_job(SPIPlanPtr plan, Datum *values, const char *nulls)
 		throw_without_statement(context);
 	}
 	PG_END_TRY();
-	if (submission.n_skipped > 0)
+	*is_skipped = submission.n_skipped > 0;
+	if (*is_skipped)
 		return skipped_for;
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
 }
@@ -220,7 +221,8 @@ typedef struct Submission
 	char *nulls;
 	bool with_options;
 	int64 id;
-	char *command; /* of a dry run */
+	bool is_skipped; /* id is of the job that has its unique_key */
+	char *command;	 /* of a dry run */
 } Submission;
 
 static void
@@ -233,7 +235,7 @@ submit(Submission *submission)
 		check_options(fcinfo, PG_GETARG_JSONB_P(options));
 	submission->id =
 		insert_job(submission->with_options ? submit_plan.with_options : submit_plan.plain,
-				   submission->values, submission->nulls);
+				   submission->values, submission->nulls, &submission->is_skipped);
 }
 
 /* --- submitting it in vain --- */
@@ -254,7 +256,7 @@ rehearse(void *arg)
 	/* The row is younger than the snapshot of whoever called. */
 	PushActiveSnapshot(GetTransactionSnapshot());
 	UpdateActiveSnapshotCommandId();
-	if (cm_sqlapi_read_job(submission->fcinfo, &query, submission->id))
+	if (!submission->is_skipped && cm_sqlapi_read_job(submission->fcinfo, &query, submission->id))
 	{
 		command = cm_sqlapi_job_text(1);
 		submission->command = MemoryContextStrdup(submission->context, command);
@@ -274,8 +276,13 @@ show_command(Submission *submission)
 	cm_submit_is_dry_run = false;
 	if (error != NULL)
 		ReThrowError(error);
-	ereport(NOTICE, (errmsg("nothing is submitted; the job would run as: %s", submission->command),
-					 errhidecontext(true)));
+	ereport(NOTICE,
+			(submission->is_skipped
+				 ? errmsg("nothing is submitted; nor would it be, for job " INT64_FORMAT
+						  " has its unique_key",
+						  submission->id)
+				 : errmsg("nothing is submitted; the job would run as: %s", submission->command),
+			 errhidecontext(true)));
 }
 
 PG_FUNCTION_INFO_V1(cm_submit_job);

@@ -201,10 +201,11 @@ extern void cm_store_promote_due(void);
  * the attempt and makes them launching.  Candidates come without the hosts that
  * have labels: these are looked up.  Slots and drains are those that stand
  * when the jobs are chosen.  Jobs up to unsure_up_to are taken only where they
- * must run on a certain host.  *is_cut_off: more may be had at once.
+ * must run on a certain host.  *is_cut_off: more may be had at once; *put_aside: some
+ * met a pause.
  */
 extern CmTaken *cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits,
-							   int max_claims, int *n, bool *is_cut_off);
+							   int max_claims, int *n, bool *is_cut_off, bool *put_aside);
 
 /* What no job on the queue asks for any more. */
 /* false: there are none at all. */

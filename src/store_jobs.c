@@ -605,7 +605,7 @@ read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *l
 
 CmTaken *
 cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int max_claims, int *n,
-			   bool *is_cut_off)
+			   bool *is_cut_off, bool *put_aside)
 {
 	Choice choice = {0};
 	CmTaken *taken;
@@ -618,7 +618,7 @@ cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int m
 	cm_column_init(&choice.skipped, INT8OID, 16);
 	choice.unsure_up_to = unsure_up_to;
 	*n = 0;
-	*is_cut_off = false;
+	*is_cut_off = *put_aside = false;
 	if (sum_free_slots(fleet) == 0)
 		return NULL;
 	load_keys(&choice);
@@ -629,6 +629,7 @@ cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int m
 		has_more = choice.n < max_claims && sum_free_slots(fleet) > 0 && choose_round(&choice);
 	}
 	*is_cut_off = has_more && choice.n_paused > 0;
+	*put_aside = choice.n_paused > 0;
 	if (choice.n == 0)
 		return NULL;
 	*n = (int) mark_claimed(&choice);
@@ -793,7 +794,9 @@ requeue_jobs(int max)
 		" CROSS JOIN cm_internal.identity i"
 		" WHERE j.attempt < 1000000 AND CASE t.action WHEN 'retry' THEN j.completed_at IS NOT NULL AND j.epoch = i.epoch"
 		"  ELSE j.completed_at IS NULL AND j.epoch <> i.epoch AND t.epoch = i.epoch END),"
-		" let_go AS (UPDATE cm_internal.kept_containers k SET keep_until = now() FROM wanted w WHERE k.job_id = w.id),"
+		" let_go AS (UPDATE cm_internal.kept_containers k SET keep_until = now() WHERE k.job_id IN"
+		"  (SELECT o.job_id FROM cm_internal.kept_containers o WHERE o.job_id IN (SELECT w.id FROM wanted w)"
+		"   FOR NO KEY UPDATE SKIP LOCKED)),"
 		" given_up AS (INSERT INTO @extschema@.cm_job_attempts (job_id, attempt, status, failure_reason,"
 		" error, host, container_id, logs_incomplete, started_at, completed_at)"
 		" SELECT w.id, w.attempt, 'failed', 'abandoned', 'it was under way in the database that this one is a copy of',"
@@ -873,7 +876,7 @@ forget_requests(void)
 		"  THEN NOT EXISTS (SELECT FROM cm_internal.queue q LEFT JOIN cm_internal.host_states s ON s.host_id = q.host_id"
 		"   WHERE q.job_id = r.job_id AND q.attempt = r.attempt AND q.status <> 'pending' AND s.state IS DISTINCT FROM 'healthy')"
 		" ELSE NOT EXISTS (SELECT FROM cm_internal.queue q WHERE q.job_id = r.job_id)"
-		"  AND NOT EXISTS (SELECT FROM cm_internal.requests a WHERE a.job_id = r.job_id AND a.action = 'retry') END",
+		"  AND NOT EXISTS (SELECT FROM cm_internal.requests a WHERE a.job_id = r.job_id AND a.action IN ('retry', 'adopt')) END",
 		0,
 		{0},
 		NULL,

@@ -21,9 +21,11 @@ limit_kept(void)
 {
 	static CmSql limit = {
 		"UPDATE cm_internal.kept_containers SET keep_until = now() WHERE job_id IN"
-		" (SELECT k.job_id FROM (SELECT job_id, row_number() OVER"
-		"  (PARTITION BY host_id ORDER BY kept_at DESC, job_id DESC) AS n"
-		"  FROM cm_internal.kept_containers) k WHERE k.n > $1)",
+		" (SELECT o.job_id FROM cm_internal.kept_containers o WHERE o.job_id IN"
+		"  (SELECT k.job_id FROM (SELECT job_id, row_number() OVER"
+		"   (PARTITION BY host_id ORDER BY kept_at DESC, job_id DESC) AS n"
+		"   FROM cm_internal.kept_containers) k WHERE k.n > $1)"
+		"  FOR NO KEY UPDATE SKIP LOCKED)",
 		1,
 		{INT4OID},
 		NULL,
@@ -37,10 +39,14 @@ void
 cm_store_keep_containers(const CmRecord *records, int n)
 {
 	static CmSql keep = {
-		"INSERT INTO cm_internal.kept_containers (job_id, attempt, host_id, container_id, kept_at, keep_until)"
+		"WITH free AS MATERIALIZED (SELECT k.job_id FROM cm_internal.kept_containers k"
+		" WHERE k.job_id = ANY ($1) FOR UPDATE SKIP LOCKED)"
+		" INSERT INTO cm_internal.kept_containers (job_id, attempt, host_id, container_id, kept_at, keep_until)"
 		" SELECT r.job_id, r.attempt, q.host_id, r.container_id, clock_timestamp(), r.keep_until"
 		" FROM unnest($1, $2, $3, $4) AS r (job_id, attempt, container_id, keep_until)"
 		" JOIN cm_internal.queue q ON q.job_id = r.job_id"
+		" WHERE r.job_id IN (SELECT f.job_id FROM free f)"
+		" OR NOT EXISTS (SELECT FROM cm_internal.kept_containers k WHERE k.job_id = r.job_id)"
 		" ON CONFLICT (job_id) DO UPDATE SET attempt = EXCLUDED.attempt, host_id = EXCLUDED.host_id,"
 		" container_id = EXCLUDED.container_id, kept_at = EXCLUDED.kept_at,"
 		" keep_until = EXCLUDED.keep_until",

@@ -73,14 +73,25 @@ apply_ends(CmSql *sql, const Datum *value, CmMoved *moved)
 	moved->is_behind = moved->is_behind || n_told < cm_sql_int64(0, 2, 0);
 }
 
-/* What the jobs that have ended waited for, and the keys that they had, go with them. */
+/*
+ * What the jobs that have ended waited for, and the keys that they had, go with
+ * them.  One that was to replace another, and ended first, gives it the key back.
+ */
 static void
 forget_ended(Datum ids)
 {
 	static CmSql forget = {
-		"WITH keys AS (DELETE FROM cm_internal.unique_keys u WHERE u.ctid = ANY (ARRAY"
-		" (SELECT k.ctid FROM cm_internal.unique_keys k WHERE k.job_id = ANY ($1) FOR UPDATE SKIP LOCKED))"
-		" AND u.job_id = ANY ($1))"
+		"WITH heirs AS MATERIALIZED (SELECT d.job_id, max(d.depends_on) AS heir"
+		" FROM cm_internal.dependencies d JOIN cm_internal.queue q ON q.job_id = d.depends_on"
+		" WHERE d.job_id = ANY ($1) AND d.replaces GROUP BY d.job_id),"
+		" keys AS MATERIALIZED (SELECT k.namespace, k.unique_key, k.job_id"
+		" FROM cm_internal.unique_keys k WHERE k.job_id = ANY ($1) FOR UPDATE SKIP LOCKED),"
+		" back AS (UPDATE cm_internal.unique_keys u SET job_id = h.heir"
+		" FROM keys k JOIN heirs h ON h.job_id = k.job_id"
+		" WHERE u.namespace = k.namespace AND u.unique_key = k.unique_key),"
+		" gone AS (DELETE FROM cm_internal.unique_keys u USING keys k"
+		" WHERE u.namespace = k.namespace AND u.unique_key = k.unique_key"
+		" AND NOT EXISTS (SELECT FROM heirs h WHERE h.job_id = k.job_id))"
 		" DELETE FROM cm_internal.dependencies d WHERE d.job_id = ANY ($1)",
 		1,
 		{INT8ARRAYOID},

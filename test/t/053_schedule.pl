@@ -208,6 +208,23 @@ wait_value("SELECT state FROM cm_host_status WHERE name = 'm'", 'healthy', 'the 
 	nothing_left();
 }
 
+# Likewise of one that is to end, for what it waits for did not complete.
+{
+	my $first = submit('long');
+	my $locked = submit('x', "depends_on => '{$first}'");
+	runs($first);
+	my $session = $node->session('postgres');
+	$session->query_safe("BEGIN; UPDATE cm_jobs SET name = 'locked' WHERE id = $locked");
+	cancel($first);
+	ends($first, 'cancelled', 'its row locked, a job is doomed');
+	ends(submit('x'), 'completed', 'others go on');
+	is(status($locked), 'pending', 'it waits');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	ends($locked, 'cancelled', 'and is not forgotten');
+	nothing_left();
+}
+
 # ------------------------------------------------------- many
 
 sub reads { return value("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_tables WHERE relid = 'cm_internal.queue'::regclass"); }
@@ -270,6 +287,19 @@ sub reads { return value("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_t
 	cmp_ok(seq($deaf, 'cancelled'), '<', seq($after[-1], 'launching'), 'after the end of the one that ran');
 	is(value("SELECT count(*) FROM cm_job_events WHERE status = 'launching' AND job_id IN (" . join(', ', @after[0 .. 3]) . ')'), 0,
 		'those between never ran');
+
+	# What was to replace it ends first: then the key is again that of the one that runs.
+	my $stubborn = submit('long', "unique_key => 'back'", "stop_grace => '1 min'");
+	runs($stubborn);
+	my $successor = submit('x', "unique_key => 'back'", "on_conflict => 'replace'");
+	cancel($successor);
+	ends($successor, 'cancelled', 'a successor ends before its time');
+	like(complaint("SELECT cm_submit_job('app:1', unique_key => 'back')"), qr/23505: job $stubborn has unique_key "back"/, 'nothing may run beside the first');
+	like(complaint("SELECT cm_retry_job($successor)"), qr/23505: job $stubborn has unique_key "back"/, 'nor the successor');
+	my $config = value("SELECT executor_config FROM cm_hosts");
+	value("UPDATE cm_hosts SET executor_config = '{}'");
+	value("SELECT cm_wait_job($stubborn, '1 h')");
+	value("UPDATE cm_hosts SET executor_config = '$config'");
 
 	like(complaint("SELECT cm_submit_job('app:1', unique_key => 'dep') AS a \\gset\n"
 			  . "SELECT cm_submit_job('app:1', unique_key => 'dep', on_conflict => 'replace', depends_on => ARRAY[:a], run_at => now() + interval '1 h')"),
