@@ -301,7 +301,7 @@ sub reads { return value("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_t
 	value("SELECT cm_wait_job($stubborn, '1 h')");
 	value("UPDATE cm_hosts SET executor_config = '$config'");
 
-	like(complaint("SELECT cm_submit_job('app:1', unique_key => 'dep') AS a \\gset\n"
+	like(complaint("BEGIN; SELECT cm_submit_job('app:1', unique_key => 'dep') AS a \\gset\n"
 			  . "SELECT cm_submit_job('app:1', unique_key => 'dep', on_conflict => 'replace', depends_on => ARRAY[:a], run_at => now() + interval '1 h')"),
 		qr/ERROR:  22023: job \d+, which it depends on, would be replaced by it/, 'not what it depends on');
 
