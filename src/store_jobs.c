@@ -535,7 +535,7 @@ mark_claimed(const Choice *choice)
 		"UPDATE cm_internal.queue q SET status = 'launching', attempt = q.attempt + 1,"
 		" host_id = c.host_id, container_id = NULL, started_at = NULL,"
 		" log_records = 0, log_hash = 0, log_bytes = 0, logs_incomplete = false"
-		" FROM unnest($1, $2) AS c (job_id, host_id) WHERE q.job_id = c.job_id",
+		" FROM unnest($1, $2) AS c (job_id, host_id) WHERE q.job_id = c.job_id AND q.job_id = ANY ($1)",
 		2,
 		{INT8ARRAYOID, INT4ARRAYOID},
 		NULL,
@@ -544,7 +544,7 @@ mark_claimed(const Choice *choice)
 		"WITH claimed AS (UPDATE @extschema@.cm_jobs j SET status = 'launching',"
 		" attempt = j.attempt + 1, host = h.name, detail = NULL, logs_incomplete = false, updated_at = clock_timestamp()"
 		" FROM unnest($1, $2) AS c (job_id, host_id) JOIN @extschema@.cm_hosts h ON h.id = c.host_id"
-		" WHERE j.id = c.job_id RETURNING j.*),"
+		" WHERE j.id = c.job_id AND j.id = ANY ($1) RETURNING j.*),"
 		" told AS (INSERT INTO @extschema@.cm_job_events (job_id, attempt, status, host)"
 		" SELECT j.id, j.attempt, j.status, j.host"
 		" FROM unnest($1) WITH ORDINALITY AS c (job_id, n) JOIN claimed j ON j.id = c.job_id ORDER BY c.n)"
@@ -649,7 +649,7 @@ select_found(int host_id, const CmFound *found, int n_found, int64 up_to, int64 
 		"WITH h AS MATERIALIZED (SELECT FROM @extschema@.cm_hosts"
 		"  WHERE id = $4 FOR KEY SHARE SKIP LOCKED)"
 		" SELECT q.job_id FROM cm_internal.queue q"
-		" WHERE q.status = 'pending' AND q.job_id <= $3 AND EXISTS"
+		" WHERE q.status = 'pending' AND q.job_id = ANY ($1) AND q.job_id <= $3 AND EXISTS"
 		" (SELECT FROM unnest($1, $2) AS f (job_id, attempt)"
 		"  WHERE f.job_id = q.job_id AND f.attempt = q.attempt + 1)"
 		" AND (q.placement IN (0, $4) OR q.placement < -1) AND EXISTS (SELECT FROM h)"

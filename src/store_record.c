@@ -57,14 +57,14 @@ lock_rows(CmRecord *records, int n)
 {
 	static CmSql lock = {
 		"SELECT q.job_id FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
-		" WHERE q.job_id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
+		" WHERE q.job_id = ANY ($1) AND j.id = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED",
 		1,
 		{INT8ARRAYOID},
 		NULL,
 		0};
 	static CmSql find = {
 		"SELECT q.job_id FROM cm_internal.queue q JOIN @extschema@.cm_jobs j ON j.id = q.job_id"
-		" WHERE q.job_id = ANY ($1)",
+		" WHERE q.job_id = ANY ($1) AND j.id = ANY ($1)",
 		1,
 		{INT8ARRAYOID},
 		NULL,
@@ -91,12 +91,17 @@ lock_rows(CmRecord *records, int n)
 
 /* --- the statements --- */
 
+/*
+ * Each names the ids once more, by = ANY ($1): a plan made while a table was small
+ * may else read all of the table and look the rows up in the array.
+ */
+
 static void
 save_ids(const CmRecord *records, int n)
 {
 	static CmSql save = {
 		"UPDATE cm_internal.queue q SET container_id = r.container_id"
-		" FROM unnest($1, $2) AS r (job_id, container_id) WHERE q.job_id = r.job_id",
+		" FROM unnest($1, $2) AS r (job_id, container_id) WHERE q.job_id = r.job_id AND q.job_id = ANY ($1)",
 		2,
 		{INT8ARRAYOID, TEXTARRAYOID},
 		NULL,
@@ -127,10 +132,10 @@ save_running(const CmRecord *records, int n)
 	static CmSql save = {
 		"WITH r AS (SELECT * FROM unnest($1, $2, $3) AS r (job_id, container_id, started_at)),"
 		" queued AS (UPDATE cm_internal.queue q SET status = 'running',"
-		" container_id = r.container_id, started_at = r.started_at FROM r WHERE q.job_id = r.job_id)"
+		" container_id = r.container_id, started_at = r.started_at FROM r WHERE q.job_id = r.job_id AND q.job_id = ANY ($1))"
 		" UPDATE @extschema@.cm_jobs j SET status = 'running', detail = NULL,"
 		" container_id = r.container_id, started_at = r.started_at, updated_at = clock_timestamp()"
-		" FROM r WHERE j.id = r.job_id",
+		" FROM r WHERE j.id = r.job_id AND j.id = ANY ($1)",
 		3,
 		{INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID},
 		NULL,
@@ -261,14 +266,14 @@ save_ends(const CmRecord *records, int n)
 {
 	static CmSql save = {
 		END_ROWS
-		" dequeued AS (DELETE FROM cm_internal.queue q USING r WHERE q.job_id = r.job_id)"
+		" dequeued AS (DELETE FROM cm_internal.queue q USING r WHERE q.job_id = r.job_id AND q.job_id = ANY ($1))"
 		" UPDATE @extschema@.cm_jobs j SET status = r.status, failure_reason = r.reason, detail = r.detail,"
 		" error = r.error, hint = r.hint, container_id = coalesce(r.container_id, j.container_id),"
 		" exit_code = r.exit_code, oom_killed = r.oom_killed,"
 		" logs_incomplete = CASE WHEN r.was_tried THEN r.logs_incomplete ELSE j.logs_incomplete END,"
 		" started_at = coalesce(j.started_at, r.started_at),"
 		" completed_at = clock_timestamp(), updated_at = clock_timestamp()"
-		" FROM r WHERE j.id = r.job_id",
+		" FROM r WHERE j.id = r.job_id AND j.id = ANY ($1)",
 		END_N, END_TYPES, NULL, 0};
 
 	run_over_ends(&save, records, n, false);
@@ -283,10 +288,10 @@ save_again(const CmRecord *records, int n)
 		" requeued AS (UPDATE cm_internal.queue q SET status = 'pending', run_at = r.again_at,"
 		" is_due = false, expires_at = r.again_at + (q.expires_at - q.run_at), host_id = NULL,"
 		" container_id = NULL, started_at = NULL, log_records = 0, log_hash = 0, log_bytes = 0,"
-		" logs_incomplete = false FROM r WHERE q.job_id = r.job_id)"
+		" logs_incomplete = false FROM r WHERE q.job_id = r.job_id AND q.job_id = ANY ($1))"
 		" UPDATE @extschema@.cm_jobs j SET status = 'pending', detail = r.detail,"
 		" run_at = r.again_at, host = j.requested_host, container_id = NULL, started_at = NULL,"
-		" logs_incomplete = r.logs_incomplete, updated_at = clock_timestamp() FROM r WHERE j.id = r.job_id",
+		" logs_incomplete = r.logs_incomplete, updated_at = clock_timestamp() FROM r WHERE j.id = r.job_id AND j.id = ANY ($1)",
 		END_N, END_TYPES, NULL, 0};
 
 	run_over_ends(&save, records, n, true);
