@@ -28,6 +28,7 @@ typedef enum Comparison
 	CONFINED,	   /* likewise, and all that was asked for */
 	CPUS,
 	NOT_BELOW,	 /* at least what was asked for */
+	LOG_CONFIG,	 /* as asked; the engine adds options of its own */
 	NO_BARE_LIST /* not an empty list, which takes the engine's own away */
 } Comparison;
 
@@ -77,7 +78,7 @@ static const Field fields[] = {
 	{"HostConfig", "ReadonlyRootfs", SAME, false},
 	{"HostConfig", "Init", SAME, true},
 	{"HostConfig", "AutoRemove", SAME, false},
-	{"HostConfig", "LogConfig", SAME, true},
+	{"HostConfig", "LogConfig", LOG_CONFIG, true},
 	{"HostConfig", "RestartPolicy", SAME, true},
 };
 
@@ -239,6 +240,15 @@ is_network(const CmEngine *engine, const CmJson *asked, const CmJson *made)
 }
 
 static bool
+is_log_config(const CmJson *asked, const CmJson *made)
+{
+	const CmJson *options = cm_json_get(asked, "Config");
+
+	return is_same(cm_json_get(asked, "Type"), cm_json_get(made, "Type")) &&
+		   (options == NULL || has_members_of(cm_json_get(made, "Config"), options));
+}
+
+static bool
 is_as_asked(const CmEngine *engine, const Field *field, const CmJson *asked, const CmJson *made)
 {
 	switch (field->comparison)
@@ -259,6 +269,8 @@ is_as_asked(const CmEngine *engine, const Field *field, const CmJson *asked, con
 					Abs(cm_json_int(made, 0) - cm_json_int(asked, 0)) < NANO_CPUS_ROUNDED);
 		case NOT_BELOW:
 			return cm_json_int(made, 0) >= cm_json_int(asked, 0);
+		case LOG_CONFIG:
+			return is_log_config(asked, made);
 		case NO_BARE_LIST:
 			return made == NULL || made->kind != CM_JSON_ARRAY || made->count > 0;
 	}

@@ -230,7 +230,7 @@ char *
 cm_call_make_body(CmTask *task)
 {
 	return cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
-								 cm_guc_pids_limit, task->spec_hash);
+								 task->pids_limit, task->spec_hash);
 }
 
 /*
@@ -444,6 +444,7 @@ cm_call_create(CmTask *task)
 	}
 	if (cm_attach_begin_look(task))
 		return;
+	task->pids_limit = cm_guc_pids_limit;
 	body = cm_call_make_body(task);
 	task->container_id[0] = '\0';
 	task->request =

@@ -241,6 +241,7 @@ struct CmTask
 	CmProblem *problem;
 	CmExecHost *host;
 	char *container_name;
+	int pids_limit;								/* the setting's when it was made */
 	CmImageUser image_user;						/* as far as it is known, ... */
 	bool has_image_user;						/* ... once its image was asked */
 	char probe_id[CM_CONTAINER_ID_LEN + 1];		/* a container to read its files from */

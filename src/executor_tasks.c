@@ -330,6 +330,7 @@ cm_task_note_recorded(CmTask *task, const CmRecord *record)
 	{
 		task->waits_for_id = false;
 		task->s.has_id = true;
+		task->s.discarded = false; /* that was another one */
 		cm_task_step(task);
 	}
 	else if (cm_lifecycle_is_terminal(record->state))
@@ -650,10 +651,12 @@ cm_task_note_listed(CmTask *task, const CmListed *listed)
 	/* After a call that failed it is looked at when its pause is over. */
 	if (task->s.seen == CM_SEEN_UNKNOWN && task->wake_ms > cm_ex.now_ms)
 		return;
+	/* Made after the list was asked for; what the list has is what was there before. */
+	if (task->created_ms != 0 && task->created_ms >= task->host->list_begun_ms &&
+		(listed == NULL || strcmp(task->container_id, listed->id) != 0))
+		return;
 	if (listed == NULL)
 	{
-		if (task->created_ms != 0 && task->created_ms >= task->host->list_begun_ms)
-			return; /* made after the list was asked for */
 		if (task->container_id[0] == '\0')
 			task->s.seen = CM_SEEN_ABSENT;
 		else
@@ -818,6 +821,7 @@ cm_task_new(const CmTaken *taken, bool is_recovered)
 	cm_engine_container_name(&cm_ex.identity, &task->spec, name, sizeof(name));
 	task->container_name = cm_task_keep_text(task, name);
 	strlcpy(task->container_id, taken->container_id, sizeof(task->container_id));
+	task->pids_limit = cm_guc_pids_limit;
 	task->claimed_at = taken->claimed_at;
 	task->started_at = taken->started_at;
 	task->connection = task->host ? task->host->connection : 0;
