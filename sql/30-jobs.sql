@@ -211,8 +211,8 @@ CREATE INDEX queue_ready ON cm_internal.queue (placement, priority DESC, run_at,
     WHERE status = 'pending' AND is_ready;
 CREATE INDEX queue_waiting ON cm_internal.queue (job_id)
     WHERE status = 'pending' AND is_due AND NOT is_ready;
-CREATE INDEX queue_unsettled ON cm_internal.queue (job_id) WHERE NOT is_settled;
-CREATE INDEX queue_doomed ON cm_internal.queue (job_id) WHERE failed_dependency IS NOT NULL;
+CREATE INDEX queue_unsettled ON cm_internal.queue (run_at) WHERE NOT is_settled;
+CREATE INDEX queue_doomed ON cm_internal.queue (failed_dependency) WHERE failed_dependency IS NOT NULL;
 CREATE INDEX queue_keyed ON cm_internal.queue (concurrency_key)
     WHERE status = 'pending' AND is_ready AND concurrency_key IS NOT NULL;
 CREATE INDEX queue_held ON cm_internal.queue (concurrency_key, placement, priority DESC, run_at, job_id)

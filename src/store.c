@@ -872,6 +872,11 @@ cm_store_save_host_certificates(const CmHostCertificates *certificates)
 
 /* --- is there work? --- */
 
+/*
+ * The least of a column rather than EXISTS: only the index made for it has that
+ * order.  For one row, a planner without statistics may else take any index and
+ * look through the whole queue in vain.
+ */
 void
 cm_store_poll(CmPoll *poll)
 {
@@ -880,17 +885,17 @@ cm_store_poll(CmPoll *poll)
 		" + 1000003 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
 		" + 1000033 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_tls)"
 		" + (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 FROM cm_internal.accepted_engines),"
-		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND is_ready),"
-		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_due AND run_at <= now()),"
-		" EXISTS (SELECT FROM cm_internal.queue WHERE status = 'pending' AND expires_at <= now()),"
+		" (SELECT min(placement) FROM cm_internal.queue WHERE status = 'pending' AND is_ready) IS NOT NULL,"
+		" coalesce((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due) <= now(), false),"
+		" coalesce((SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL) <= now(), false),"
 		" EXISTS (SELECT FROM cm_internal.requests),"
 		" EXISTS (SELECT FROM cm_internal.kept_containers WHERE keep_until <= now()),"
 		" least((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due),"
 		" (SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL),"
 		" (SELECT min(keep_until) FROM cm_internal.kept_containers)),"
 		" EXISTS (SELECT FROM cm_internal.host_requests WHERE state = 'waiting'),"
-		" EXISTS (SELECT FROM cm_internal.queue WHERE NOT is_settled)"
-		" OR EXISTS (SELECT FROM cm_internal.queue WHERE failed_dependency IS NOT NULL),"
+		" (SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_settled) IS NOT NULL"
+		" OR (SELECT min(failed_dependency) FROM cm_internal.queue WHERE failed_dependency IS NOT NULL) IS NOT NULL,"
 		" (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.pauses),"
 		" EXISTS (SELECT FROM cm_internal.pauses WHERE namespace IS NULL AND template IS NULL)",
 		0,
