@@ -62,12 +62,14 @@ sub seq
 sub most_at_once
 {
 	my ($where) = @_;
-	my ($n, $most) = (0, 0);
-	for my $status (split /\n/, value("SELECT e.status FROM cm_job_events e JOIN cm_jobs j ON j.id = e.job_id WHERE $where ORDER BY e.seq"))
+	my %under_way;
+	my $most = 0;
+	for my $event (split /\n/, value("SELECT e.status, e.job_id FROM cm_job_events e JOIN cm_jobs j ON j.id = e.job_id WHERE $where ORDER BY e.seq"))
 	{
-		next if $status eq 'running';
-		$n += $status eq 'launching' ? 1 : -1;
-		$most = max($most, $n);
+		my ($status, $job) = split /\|/, $event;
+		$under_way{$job} = 1 if $status eq 'launching';
+		delete $under_way{$job} if $status !~ /\A(?:launching|running)\z/;
+		$most = max($most, scalar keys %under_way);
 	}
 	return $most;
 }
