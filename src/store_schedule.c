@@ -42,24 +42,24 @@ make_ids(const int64 *ids, int n)
  * more: takes them off, and tells the jobs that waited.  One that is about to be
  * retried has not ended.
  */
-#define APPLY_ENDS(which)                                                                   \
-	"WITH ended AS MATERIALIZED (SELECT d.job_id, d.depends_on,"                            \
-	" d.any_end OR coalesce(j.status = 'completed', false) AS is_met"                       \
-	" FROM cm_internal.dependencies d JOIN cm_internal.queue q ON q.job_id = d.job_id"      \
-	" LEFT JOIN @extschema@.cm_jobs j ON j.id = d.depends_on"                               \
-	" WHERE " which " AND (j.id IS NULL OR j.completed_at IS NOT NULL)"                     \
-	" AND NOT EXISTS (SELECT FROM cm_internal.requests r"                                   \
-	"  WHERE r.job_id = d.depends_on AND r.action = 'retry')),"                             \
-	" told AS MATERIALIZED (SELECT q.job_id FROM cm_internal.queue q"                       \
-	" WHERE q.job_id IN (SELECT e.job_id FROM ended e) FOR NO KEY UPDATE SKIP LOCKED),"     \
-	" gone AS (DELETE FROM cm_internal.dependencies d USING ended e, told t"                \
-	" WHERE d.job_id = e.job_id AND d.depends_on = e.depends_on AND t.job_id = e.job_id),"  \
-	" moved AS (UPDATE cm_internal.queue q SET waits_for = greatest(q.waits_for - s.n, 0)," \
-	" failed_dependency = coalesce(q.failed_dependency, s.failed)"                          \
-	" FROM (SELECT e.job_id, count(*)::int4 AS n,"                                          \
-	"  min(e.depends_on) FILTER (WHERE NOT e.is_met) AS failed"                             \
-	"  FROM ended e JOIN told t ON t.job_id = e.job_id GROUP BY e.job_id) s"                \
-	" WHERE q.job_id = s.job_id AND q.status = 'pending')"                                  \
+#define APPLY_ENDS(which)                                                                                          \
+	"WITH ended AS MATERIALIZED (SELECT d.job_id, d.depends_on,"                                                   \
+	" d.any_end OR coalesce(j.status = 'completed', false) AS is_met"                                              \
+	" FROM cm_internal.dependencies d JOIN cm_internal.queue q ON q.job_id = d.job_id"                             \
+	" LEFT JOIN @extschema@.cm_jobs j ON j.id = d.depends_on"                                                      \
+	" WHERE " which " AND (j.id IS NULL OR j.completed_at IS NOT NULL)"                                            \
+	" AND NOT EXISTS (SELECT FROM cm_internal.requests r"                                                          \
+	"  WHERE r.job_id = d.depends_on AND r.action = 'retry')),"                                                    \
+	" told AS MATERIALIZED (SELECT q.job_id FROM cm_internal.queue q"                                              \
+	" WHERE q.job_id = ANY (ARRAY(SELECT e.job_id FROM ended e)) FOR NO KEY UPDATE SKIP LOCKED),"                  \
+	" gone AS (DELETE FROM cm_internal.dependencies d USING ended e, told t"                                       \
+	" WHERE d.job_id = e.job_id AND d.depends_on = e.depends_on AND t.job_id = e.job_id),"                         \
+	" moved AS (UPDATE cm_internal.queue q SET waits_for = greatest(q.waits_for - s.n, 0),"                        \
+	" failed_dependency = coalesce(q.failed_dependency, s.failed)"                                                 \
+	" FROM (SELECT e.job_id, count(*)::int4 AS n,"                                                                 \
+	"  min(e.depends_on) FILTER (WHERE NOT e.is_met) AS failed"                                                    \
+	"  FROM ended e JOIN told t ON t.job_id = e.job_id GROUP BY e.job_id) s"                                       \
+	" WHERE q.job_id = s.job_id AND q.job_id = ANY (ARRAY(SELECT t.job_id FROM told t)) AND q.status = 'pending')" \
 	" SELECT (SELECT count(*) FROM told), (SELECT count(DISTINCT e.job_id) FROM ended e)"
 
 static void
@@ -104,14 +104,30 @@ forget_ended(Datum ids)
 void
 cm_store_note_ends(const int64 *job_ids, int n, CmMoved *moved)
 {
+	/* Most jobs have nothing to do with others. */
+	static CmSql look = {
+		"SELECT EXISTS (SELECT FROM cm_internal.dependencies d WHERE d.depends_on = ANY ($1)),"
+		" EXISTS (SELECT FROM cm_internal.dependencies d WHERE d.job_id = ANY ($1))"
+		" OR EXISTS (SELECT FROM cm_internal.unique_keys k WHERE k.job_id = ANY ($1))",
+		1,
+		{INT8ARRAYOID},
+		NULL,
+		0};
 	static CmSql apply = {APPLY_ENDS("d.depends_on = ANY ($1)"), 1, {INT8ARRAYOID}, NULL, 0};
 	Datum ids;
+	bool are_waited_for;
+	bool have_more;
 
 	if (n == 0)
 		return;
 	ids = make_ids(job_ids, n);
-	apply_ends(&apply, &ids, moved);
-	forget_ended(ids);
+	cm_sql_run(&look, &ids, NULL);
+	are_waited_for = cm_sql_bool(0, 1);
+	have_more = cm_sql_bool(0, 2);
+	if (are_waited_for)
+		apply_ends(&apply, &ids, moved);
+	if (have_more)
+		forget_ended(ids);
 }
 
 bool
@@ -198,7 +214,7 @@ void
 cm_store_release_keys(const int64 *job_ids, int n, CmMoved *moved)
 {
 	static CmSql release = {
-		"UPDATE cm_internal.queue q SET is_held = false WHERE q.job_id IN (SELECT h.job_id"
+		"UPDATE cm_internal.queue q SET is_held = false WHERE q.job_id = ANY (ARRAY(SELECT h.job_id"
 		" FROM (SELECT l.concurrency_key, l.n, (SELECT count(*) FROM cm_internal.queue t"
 		"   WHERE t.concurrency_key = l.concurrency_key AND t.concurrency_key IS NOT NULL"
 		"   AND t.status <> 'pending' AND t.job_id <> ALL ($1)) AS n_taken"
@@ -214,7 +230,7 @@ cm_store_release_keys(const int64 *job_ids, int n, CmMoved *moved)
 		" CROSS JOIN LATERAL (SELECT k.job_id FROM cm_internal.queue k WHERE k.is_held"
 		"  AND k.concurrency_key = l.concurrency_key AND k.placement = p.placement"
 		"  AND k.concurrency_limit > l.n_taken ORDER BY k.priority DESC, k.run_at, k.job_id"
-		"  LIMIT l.n FOR UPDATE SKIP LOCKED) h)",
+		"  LIMIT l.n FOR UPDATE SKIP LOCKED) h))",
 		1,
 		{INT8ARRAYOID},
 		NULL,
