@@ -62,6 +62,24 @@ cm_engine_send(CmEngine *engine, CmHttpCall *call, char *path)
 	return request;
 }
 
+CmHttpRequest *
+cm_engine_send_short(CmEngine *engine, const char *method, char *path, const char *body,
+					 CmEngineDone on_done, void *arg)
+{
+	CmHttpCall call = {
+		.method = method,
+		.body = body,
+		.n_body = body != NULL ? strlen(body) : 0,
+		.fresh = body != NULL,
+		.timeout_ms = body != NULL ? CM_ENGINE_CHANGE_TIMEOUT_MS : CM_ENGINE_LOOK_TIMEOUT_MS,
+		.max_body_bytes = CM_ENGINE_INSPECT_BYTES,
+		.on_done = on_done,
+		.arg = arg,
+	};
+
+	return cm_engine_send(engine, &call, path);
+}
+
 /* ---- judging the outcome ---- */
 
 void
@@ -88,6 +106,14 @@ cm_engine_copy_line(char *out, size_t out_size, const char *text, size_t n_bytes
 	while (n > 0 && out[n - 1] == ' ')
 		n--;
 	out[n] = '\0';
+}
+
+void
+cm_engine_copy_member(char *out, size_t out_size, const CmJson *object, const char *name)
+{
+	const char *text = cm_json_string(cm_json_get(object, name), "");
+
+	cm_engine_copy_line(out, out_size, text, strlen(text));
 }
 
 bool

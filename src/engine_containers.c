@@ -534,14 +534,6 @@ cm_engine_is_uuid(const char *text)
 	return true;
 }
 
-static void
-copy_member(char *out, size_t out_size, const CmJson *item, const char *name)
-{
-	const char *text = cm_json_string(cm_json_get(item, name), "");
-
-	cm_engine_copy_line(out, out_size, text, strlen(text));
-}
-
 static bool
 read_shown(const CmJson *item, CmShown *shown)
 {
@@ -557,8 +549,8 @@ read_shown(const CmJson *item, CmShown *shown)
 		name = cm_json_string(names->items[0], "");
 	name += name[0] == '/' ? 1 : 0;
 	cm_engine_copy_line(shown->name, sizeof(shown->name), name, strlen(name));
-	copy_member(shown->image, sizeof(shown->image), item, "Image");
-	copy_member(shown->state, sizeof(shown->state), item, "State");
+	cm_engine_copy_member(shown->image, sizeof(shown->image), item, "Image");
+	cm_engine_copy_member(shown->state, sizeof(shown->state), item, "State");
 	shown->created_at_s = cm_json_int(cm_json_get(item, "Created"), 0);
 	return true;
 }

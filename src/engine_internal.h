@@ -26,6 +26,17 @@ extern char *cm_engine_make_path(const CmEngine *engine, const char *before, con
 /* Fills in where it goes and hands the call over.  Frees path. */
 extern CmHttpRequest *cm_engine_send(CmEngine *engine, CmHttpCall *call, char *path);
 
+/* Of calls that look at something, and of those that change it. */
+#define CM_ENGINE_LOOK_TIMEOUT_MS 30000
+#define CM_ENGINE_CHANGE_TIMEOUT_MS 60000
+
+/*
+ * Likewise a call whose reply is short, with a JSON body, or NULL.  One with a body
+ * changes something: it gets a connection of its own.  Frees path.
+ */
+extern CmHttpRequest *cm_engine_send_short(CmEngine *engine, const char *method, char *path,
+										   const char *body, CmEngineDone on_done, void *arg);
+
 /* Did it succeed, with a status of 2xx? */
 extern bool cm_engine_check_reply(CmHttpRequest *request, CmFault *fault);
 
@@ -40,6 +51,10 @@ extern bool cm_engine_set_garbled(CmFault *fault, const char *what);
  * is UTF-8, control characters folded to single spaces.
  */
 extern void cm_engine_copy_line(char *out, size_t out_size, const char *text, size_t n_bytes);
+
+/* Likewise a member of an object; "" where it is no text. */
+extern void cm_engine_copy_member(char *out, size_t out_size, const CmJson *object,
+								  const char *name);
 
 /*
  * Appends docker_options, each with a comma behind it: the members of

@@ -10,8 +10,6 @@
 
 #include "engine_internal.h"
 
-#define LOOK_TIMEOUT_MS 30000
-#define CHANGE_TIMEOUT_MS 60000
 
 #define MAX_LISTED 16384 /* more than an engine can have */
 
@@ -21,33 +19,7 @@ cm_engine_is_built_in_network(const char *name)
 	return strcmp(name, "bridge") == 0 || strcmp(name, "none") == 0;
 }
 
-static CmHttpRequest *
-send_call(CmEngine *engine, const char *method, char *path, const char *body, CmEngineDone on_done,
-		  void *arg)
-{
-	CmHttpCall call = {
-		.method = method,
-		.body = body,
-		.n_body = body != NULL ? strlen(body) : 0,
-		.fresh = body != NULL,
-		.timeout_ms = body != NULL ? CHANGE_TIMEOUT_MS : LOOK_TIMEOUT_MS,
-		.max_body_bytes = CM_ENGINE_INSPECT_BYTES,
-		.on_done = on_done,
-		.arg = arg,
-	};
-
-	return cm_engine_send(engine, &call, path);
-}
-
 /* ---- look and list ---- */
-
-static void
-copy_member(char *out, size_t out_size, const CmJson *object, const char *name)
-{
-	const char *text = cm_json_string(cm_json_get(object, name), "");
-
-	cm_engine_copy_line(out, out_size, text, strlen(text));
-}
 
 static void
 copy_subnets(char *out, size_t out_size, const CmJson *network)
@@ -74,23 +46,23 @@ take_network(const CmJson *network, CmNetworkFacts *facts)
 	const CmJson *labels = cm_json_get(network, "Labels");
 
 	memset(facts, 0, sizeof(*facts));
-	copy_member(facts->name, sizeof(facts->name), network, "Name");
-	copy_member(facts->driver, sizeof(facts->driver), network, "Driver");
-	copy_member(facts->scope, sizeof(facts->scope), network, "Scope");
+	cm_engine_copy_member(facts->name, sizeof(facts->name), network, "Name");
+	cm_engine_copy_member(facts->driver, sizeof(facts->driver), network, "Driver");
+	cm_engine_copy_member(facts->scope, sizeof(facts->scope), network, "Scope");
 	copy_subnets(facts->subnets, sizeof(facts->subnets), network);
 	facts->is_internal = cm_json_bool(cm_json_get(network, "Internal"), false);
 	if (cm_engine_is_label(labels, CM_LABEL_VERSION, CM_LABELS_VERSION) &&
 		cm_engine_is_label(labels, CM_LABEL_KIND, CM_KIND_NETWORK))
-		copy_member(facts->epoch, sizeof(facts->epoch), labels, CM_LABEL_EPOCH);
-	copy_member(facts->id, sizeof(facts->id), network, "Id");
+		cm_engine_copy_member(facts->epoch, sizeof(facts->epoch), labels, CM_LABEL_EPOCH);
+	cm_engine_copy_member(facts->id, sizeof(facts->id), network, "Id");
 	return facts->name[0] != '\0' && facts->id[0] != '\0';
 }
 
 CmHttpRequest *
 cm_engine_begin_network(CmEngine *engine, const char *name, CmEngineDone on_done, void *arg)
 {
-	return send_call(engine, "GET", cm_engine_make_path(engine, "/networks/", name, ""), NULL,
-					 on_done, arg);
+	return cm_engine_send_short(engine, "GET", cm_engine_make_path(engine, "/networks/", name, ""),
+								NULL, on_done, arg);
 }
 
 bool
@@ -107,8 +79,8 @@ cm_engine_read_network(CmHttpRequest *request, CmNetworkFacts *facts, CmFault *f
 CmHttpRequest *
 cm_engine_begin_list_networks(CmEngine *engine, CmEngineDone on_done, void *arg)
 {
-	return send_call(engine, "GET", cm_engine_make_path(engine, "/networks", "", ""), NULL, on_done,
-					 arg);
+	return cm_engine_send_short(engine, "GET", cm_engine_make_path(engine, "/networks", "", ""),
+								NULL, on_done, arg);
 }
 
 /* Those that make no sense are left out. */
@@ -194,9 +166,9 @@ cm_engine_begin_create_network(CmEngine *engine, const CmIdentity *identity,
 							   const CmNetworkPlan *plan, CmEngineDone on_done, void *arg)
 {
 	char *body = make_network_body(identity, plan);
-	CmHttpRequest *request =
-		send_call(engine, "POST", cm_engine_make_path(engine, "/networks/create", "", ""), body,
-				  on_done, arg);
+	CmHttpRequest *request = cm_engine_send_short(
+		engine, "POST", cm_engine_make_path(engine, "/networks/create", "", ""), body, on_done,
+		arg);
 
 	pfree(body);
 	return request;
@@ -211,8 +183,8 @@ cm_engine_read_create_network(CmHttpRequest *request, CmFault *fault)
 CmHttpRequest *
 cm_engine_begin_remove_network(CmEngine *engine, const char *id, CmEngineDone on_done, void *arg)
 {
-	return send_call(engine, "DELETE", cm_engine_make_path(engine, "/networks/", id, ""), NULL,
-					 on_done, arg);
+	return cm_engine_send_short(engine, "DELETE", cm_engine_make_path(engine, "/networks/", id, ""),
+								NULL, on_done, arg);
 }
 
 bool
@@ -264,9 +236,9 @@ cm_engine_begin_connect(CmEngine *engine, const CmNetwork *network, const char *
 	appendStringInfoString(&body, ",\"EndpointConfig\":");
 	cm_engine_append_endpoint(&body, network);
 	appendStringInfoChar(&body, '}');
-	request = send_call(engine, "POST",
-						cm_engine_make_path(engine, "/networks/", network->name, "/connect"),
-						body.data, on_done, arg);
+	request = cm_engine_send_short(
+		engine, "POST", cm_engine_make_path(engine, "/networks/", network->name, "/connect"),
+		body.data, on_done, arg);
 	pfree(body.data);
 	return request;
 }

@@ -17,8 +17,6 @@
 
 #include "engine_internal.h"
 
-#define LOOK_TIMEOUT_MS 30000
-#define CHANGE_TIMEOUT_MS 60000
 
 #define HELPER_DIRECTORY "cm-volume"
 #define VOLUME_MODE 0755
@@ -68,33 +66,7 @@ cm_engine_append_volume_labels(StringInfo to, const CmIdentity *identity,
 	appendStringInfoChar(to, '}');
 }
 
-static CmHttpRequest *
-send_call(CmEngine *engine, const char *method, char *path, const char *body, CmEngineDone on_done,
-		  void *arg)
-{
-	CmHttpCall call = {
-		.method = method,
-		.body = body,
-		.n_body = body != NULL ? strlen(body) : 0,
-		.fresh = body != NULL,
-		.timeout_ms = body != NULL ? CHANGE_TIMEOUT_MS : LOOK_TIMEOUT_MS,
-		.max_body_bytes = CM_ENGINE_INSPECT_BYTES,
-		.on_done = on_done,
-		.arg = arg,
-	};
-
-	return cm_engine_send(engine, &call, path);
-}
-
 /* ---- look and list ---- */
-
-static void
-copy_member(char *out, size_t out_size, const CmJson *object, const char *name)
-{
-	const char *text = cm_json_string(cm_json_get(object, name), "");
-
-	cm_engine_copy_line(out, out_size, text, strlen(text));
-}
 
 /* Options can make a volume of any folder of the host, or of another machine's. */
 static bool
@@ -118,16 +90,17 @@ take_volume(const CmJson *volume, CmVolumeFacts *facts)
 	const CmJson *labels = cm_json_get(volume, "Labels");
 
 	memset(facts, 0, sizeof(*facts));
-	copy_member(facts->engine_name, sizeof(facts->engine_name), volume, "Name");
-	copy_member(facts->created_at, sizeof(facts->created_at), volume, "CreatedAt");
+	cm_engine_copy_member(facts->engine_name, sizeof(facts->engine_name), volume, "Name");
+	cm_engine_copy_member(facts->created_at, sizeof(facts->created_at), volume, "CreatedAt");
 	facts->is_plain = is_plain(volume);
 	if (!cm_engine_is_label(labels, CM_LABEL_VERSION, CM_LABELS_VERSION) ||
 		!cm_engine_is_label(labels, CM_LABEL_KIND, CM_KIND_VOLUME))
 		return;
-	copy_member(facts->namespace_name, sizeof(facts->namespace_name), labels, CM_LABEL_NAMESPACE);
-	copy_member(facts->name, sizeof(facts->name), labels, CM_LABEL_VOLUME);
-	copy_member(facts->owner, sizeof(facts->owner), labels, CM_LABEL_OWNER);
-	copy_member(facts->epoch, sizeof(facts->epoch), labels, CM_LABEL_EPOCH);
+	cm_engine_copy_member(facts->namespace_name, sizeof(facts->namespace_name), labels,
+						  CM_LABEL_NAMESPACE);
+	cm_engine_copy_member(facts->name, sizeof(facts->name), labels, CM_LABEL_VOLUME);
+	cm_engine_copy_member(facts->owner, sizeof(facts->owner), labels, CM_LABEL_OWNER);
+	cm_engine_copy_member(facts->epoch, sizeof(facts->epoch), labels, CM_LABEL_EPOCH);
 }
 
 bool
@@ -141,8 +114,9 @@ cm_engine_is_our_volume(const CmVolumeFacts *facts, const CmIdentity *identity,
 CmHttpRequest *
 cm_engine_begin_volume(CmEngine *engine, const char *engine_name, CmEngineDone on_done, void *arg)
 {
-	return send_call(engine, "GET", cm_engine_make_path(engine, "/volumes/", engine_name, ""), NULL,
-					 on_done, arg);
+	return cm_engine_send_short(engine, "GET",
+								cm_engine_make_path(engine, "/volumes/", engine_name, ""), NULL,
+								on_done, arg);
 }
 
 bool
@@ -168,7 +142,7 @@ cm_engine_begin_list_volumes(CmEngine *engine, CmEngineDone on_done, void *arg)
 	cm_http_append_escaped(&query, "{\"label\":[\"" CM_LABEL_KIND "=" CM_KIND_VOLUME "\"]}");
 	path = cm_engine_make_path(engine, query.data, "", "");
 	pfree(query.data);
-	return send_call(engine, "GET", path, NULL, on_done, arg);
+	return cm_engine_send_short(engine, "GET", path, NULL, on_done, arg);
 }
 
 static bool
@@ -231,8 +205,9 @@ cm_engine_begin_create_volume(CmEngine *engine, const CmIdentity *identity,
 	appendStringInfoString(&body, "},\"Labels\":");
 	cm_engine_append_volume_labels(&body, identity, plan->namespace_name, plan->name, plan->owner);
 	appendStringInfoChar(&body, '}');
-	request = send_call(engine, "POST", cm_engine_make_path(engine, "/volumes/create", "", ""),
-						body.data, on_done, arg);
+	request =
+		cm_engine_send_short(engine, "POST", cm_engine_make_path(engine, "/volumes/create", "", ""),
+							 body.data, on_done, arg);
 	pfree(body.data);
 	return request;
 }
@@ -247,8 +222,9 @@ CmHttpRequest *
 cm_engine_begin_remove_volume(CmEngine *engine, const char *engine_name, CmEngineDone on_done,
 							  void *arg)
 {
-	return send_call(engine, "DELETE", cm_engine_make_path(engine, "/volumes/", engine_name, ""),
-					 NULL, on_done, arg);
+	return cm_engine_send_short(engine, "DELETE",
+								cm_engine_make_path(engine, "/volumes/", engine_name, ""), NULL,
+								on_done, arg);
 }
 
 bool
@@ -268,7 +244,7 @@ cm_engine_begin_owner(CmEngine *engine, const char *container_id, const char *pa
 	CmHttpCall call = {
 		.method = "GET",
 		.is_stream = true,
-		.timeout_ms = LOOK_TIMEOUT_MS,
+		.timeout_ms = CM_ENGINE_LOOK_TIMEOUT_MS,
 		.max_body_bytes = MAX_BODY_BYTES,
 		.on_bytes = on_bytes,
 		.on_done = on_done,
@@ -347,9 +323,9 @@ cm_engine_begin_create_helper(CmEngine *engine, const CmIdentity *identity, cons
 	cm_json_append_string(&body, engine_name);
 	appendStringInfoString(&body, ",\"Target\":\"/" HELPER_DIRECTORY "\","
 								  "\"VolumeOptions\":{\"NoCopy\":true}}]}}");
-	request = send_call(engine, "POST",
-						cm_engine_make_path(engine, "/containers/create?name=", container_name, ""),
-						body.data, on_done, arg);
+	request = cm_engine_send_short(
+		engine, "POST", cm_engine_make_path(engine, "/containers/create?name=", container_name, ""),
+		body.data, on_done, arg);
 	pfree(body.data);
 	return request;
 }
@@ -366,7 +342,7 @@ cm_engine_begin_give(CmEngine *engine, const char *helper, int64 uid, int64 gid,
 		.n_body = sizeof(archive),
 		.is_tar = true,
 		.fresh = true,
-		.timeout_ms = CHANGE_TIMEOUT_MS,
+		.timeout_ms = CM_ENGINE_CHANGE_TIMEOUT_MS,
 		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
 		.on_done = on_done,
 		.arg = arg,

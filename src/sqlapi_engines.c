@@ -405,6 +405,28 @@ cm_hosts_read_info(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(result);
 }
 
+/* --- what is there --- */
+
+typedef CmHttpRequest *(*BeginList)(CmEngine *engine, CmEngineDone on_done, void *arg);
+
+/* For a set of rows: the host that is the first argument gives its list into list,
+ * in the probe's context. */
+static Probe *
+ask_for_list(FunctionCallInfo fcinfo, BeginList begin, ReadAnswer read, void *list)
+{
+	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
+	Probe *probe;
+	bool is_done = false;
+	CmHttpRequest *request;
+
+	InitMaterializedSRF(fcinfo, 0);
+	probe = open_or_throw(row);
+	request = begin(&probe->engine, cm_engine_note_done, &is_done);
+	if (!await_answer(probe, request, &is_done, read, list))
+		throw_diagnosis(probe);
+	return probe;
+}
+
 /* --- what runs there --- */
 
 typedef struct ShownList
@@ -454,17 +476,9 @@ put_shown(ReturnSetInfo *result, const CmShown *shown)
 Datum
 cm_hosts_list_engine(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	Probe *probe;
-	bool is_done = false;
-	CmHttpRequest *request;
 	ShownList list;
+	Probe *probe = ask_for_list(fcinfo, cm_engine_begin_list_all, read_list, &list);
 
-	InitMaterializedSRF(fcinfo, 0);
-	probe = open_or_throw(row);
-	request = cm_engine_begin_list_all(&probe->engine, cm_engine_note_done, &is_done);
-	if (!await_answer(probe, request, &is_done, read_list, &list))
-		throw_diagnosis(probe);
 	for (int i = 0; i < list.n; i++)
 		put_shown((ReturnSetInfo *) fcinfo->resultinfo, &list.shown[i]);
 	MemoryContextDelete(probe->all->context);
@@ -516,17 +530,9 @@ put_network(ReturnSetInfo *result, const CmNetworkFacts *facts)
 Datum
 cm_hosts_list_networks(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	Probe *probe;
-	bool is_done = false;
-	CmHttpRequest *request;
 	NetworkList list;
+	Probe *probe = ask_for_list(fcinfo, cm_engine_begin_list_networks, read_networks, &list);
 
-	InitMaterializedSRF(fcinfo, 0);
-	probe = open_or_throw(row);
-	request = cm_engine_begin_list_networks(&probe->engine, cm_engine_note_done, &is_done);
-	if (!await_answer(probe, request, &is_done, read_networks, &list))
-		throw_diagnosis(probe);
 	for (int i = 0; i < list.n; i++)
 		put_network((ReturnSetInfo *) fcinfo->resultinfo, &list.facts[i]);
 	MemoryContextDelete(probe->all->context);
@@ -577,17 +583,9 @@ put_volume(ReturnSetInfo *result, const CmVolumeFacts *facts)
 Datum
 cm_hosts_list_volumes(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader row = PG_GETARG_HEAPTUPLEHEADER(0);
-	Probe *probe;
-	bool is_done = false;
-	CmHttpRequest *request;
 	VolumeList list;
+	Probe *probe = ask_for_list(fcinfo, cm_engine_begin_list_volumes, read_volumes, &list);
 
-	InitMaterializedSRF(fcinfo, 0);
-	probe = open_or_throw(row);
-	request = cm_engine_begin_list_volumes(&probe->engine, cm_engine_note_done, &is_done);
-	if (!await_answer(probe, request, &is_done, read_volumes, &list))
-		throw_diagnosis(probe);
 	for (int i = 0; i < list.n; i++)
 		put_volume((ReturnSetInfo *) fcinfo->resultinfo, &list.facts[i]);
 	MemoryContextDelete(probe->all->context);
