@@ -55,6 +55,7 @@ CREATE TABLE cm_jobs (
     on_conflict text,
     concurrency_key text,
     concurrency_limit integer,
+    environment_sources jsonb,
     attempt integer NOT NULL DEFAULT 0,
     container_id text,
     exit_code integer,
@@ -141,6 +142,7 @@ COMMENT ON COLUMN cm_jobs.depends_on_any_end IS 'Whether it follows however its 
 COMMENT ON COLUMN cm_jobs.on_conflict IS 'What is done when unique_key is taken: error, skip or replace.';
 COMMENT ON COLUMN cm_jobs.concurrency_key IS 'Jobs of a namespace with one key do not run at the same time.';
 COMMENT ON COLUMN cm_jobs.concurrency_limit IS 'It starts while fewer than so many with its key run; unsaid: 1.';
+COMMENT ON COLUMN cm_jobs.environment_sources IS 'Where variables are from that the job does not say itself.';
 COMMENT ON COLUMN cm_jobs.attempt IS 'Number of the current or last attempt; 0: none.';
 COMMENT ON COLUMN cm_jobs.container_id IS 'Container of the current or last attempt; NULL between two.';
 COMMENT ON COLUMN cm_jobs.exit_code IS 'Exit code of the last attempt; NULL until the job is over.';

@@ -200,13 +200,16 @@ typedef struct CmInspect
  * label and without the incarnation: a controller that took over must know
  * the containers of the one before it.  For run_as 'image' it is the same
  * whoever that is; while that is not known, the body is that of a probe: a
- * container with another hash in its label, never to be started.
+ * container with another hash in its label, never to be started.  secrets: the
+ * values of spec->secrets; NULL: without them, for the hash, a probe or a
+ * comparison.  A body with secrets is to be wiped.
  */
 extern char *cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity,
-								   const CmJobSpec *spec, int pids_limit, char *spec_hash);
+								   const CmJobSpec *spec, int pids_limit,
+								   const char *const *secrets, char *spec_hash);
 
 extern CmHttpRequest *cm_engine_begin_create(CmEngine *engine, const char *name, const char *body,
-											 CmEngineDone on_done, void *arg);
+											 bool is_secret, CmEngineDone on_done, void *arg);
 /*
  * id has CM_CONTAINER_ID_LEN + 1 bytes.  false with http_status 409: the name
  * is taken (podman: 500); 404: there is no such image, or the name is free but
@@ -601,7 +604,8 @@ typedef struct CmPull
 	} layers[CM_PULL_MAX_LAYERS];
 } CmPull;
 
-extern CmHttpRequest *cm_engine_begin_pull(CmEngine *engine, const char *image,
+/* auth: for the registry, as X-Registry-Auth wants it; NULL: none. */
+extern CmHttpRequest *cm_engine_begin_pull(CmEngine *engine, const char *image, const char *auth,
 										   CmEngineDone on_bytes, CmEngineDone on_done, void *arg);
 /* Reads and consumes the lines that are there: for on_bytes and on_done. */
 extern void cm_engine_read_pull_progress(CmHttpRequest *request, CmPull *pull);

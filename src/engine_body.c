@@ -14,6 +14,7 @@
 #include "common/sha2.h"
 #include "utils/resowner.h"
 
+#include "crypto.h"
 #include "engine_internal.h"
 #include "policy.h"
 
@@ -37,6 +38,9 @@
 #define TMPFS_OPTIONS "rw,exec,nosuid,nodev,mode=1777"
 #define TMP_DIRECTORY "/tmp"
 
+/* More than the labels need that are not hashed. */
+#define HASH_LABEL_BYTES 1024
+
 /* Left out, the image's own user would be taken, mostly root. */
 #define UNSAID_USER "65534:65534"
 
@@ -48,6 +52,7 @@ typedef struct BodySource
 	const CmJobSpec *spec;
 	int pids_limit;
 	const char *user;
+	const char *const *secrets; /* values; NULL: the body is for the hash, and names them */
 } BodySource;
 
 void
@@ -103,29 +108,53 @@ has_variable(const CmJobSpec *spec, const char *name)
 		if (strcmp(spec->environment[i].name, name) == 0)
 			return true;
 	}
+	for (int i = 0; i < spec->n_secrets; i++)
+	{
+		if (strcmp(spec->secrets[i].name, name) == 0)
+			return true;
+	}
 	return false;
 }
 
 static void
 append_variable(StringInfo to, const char *name, const char *value)
 {
-	char *variable = psprintf("%s=%s", name, value);
+	size_t n_bytes = strlen(name) + strlen(value) + 2;
+	char *variable = palloc(n_bytes);
 
+	snprintf(variable, n_bytes, "%s=%s", name, value);
 	if (to->data[to->len - 1] != '[')
 		appendStringInfoChar(to, ',');
 	cm_json_append_string(to, variable);
+	cm_crypto_wipe(variable, n_bytes); /* it may be a secret */
 	pfree(variable);
+}
+
+/*
+ * The hash stands in a label for all to see, so that it is taken over the names:
+ * over values it would tell whoever guesses one that he is right.
+ */
+static void
+append_secret_names(StringInfo to, const CmJobSpec *spec)
+{
+	appendStringInfoString(to, ",\"Secrets\":[");
+	for (int i = 0; i < spec->n_secrets; i++)
+		append_variable(to, spec->secrets[i].name, spec->secrets[i].value);
+	appendStringInfoChar(to, ']');
 }
 
 /* The rest of the file system is read-only, and the user mostly has no home. */
 static void
-append_environment(StringInfo to, const CmJobSpec *spec)
+append_environment(StringInfo to, const BodySource *source)
 {
+	const CmJobSpec *spec = source->spec;
 	static const char *const writable[] = {"HOME", "TMPDIR"};
 
 	appendStringInfoString(to, ",\"Env\":[");
 	for (int i = 0; i < spec->n_environment; i++)
 		append_variable(to, spec->environment[i].name, spec->environment[i].value);
+	for (int i = 0; source->secrets != NULL && i < spec->n_secrets; i++)
+		append_variable(to, spec->secrets[i].name, source->secrets[i]);
 	for (size_t i = 0; i < lengthof(writable); i++)
 	{
 		if (!has_variable(spec, writable[i]))
@@ -354,18 +383,32 @@ append_streams(StringInfo to, const CmJobSpec *spec)
 			appendStringInfo(to, ",\"%s\":false", streams[i]);
 }
 
+/* Growing would leave what is there behind in memory: there is room for all. */
+static size_t
+count_secret_bytes(const BodySource *source)
+{
+	size_t n_bytes = 0;
+
+	for (int i = 0; source->secrets != NULL && i < source->spec->n_secrets; i++)
+		n_bytes += 6 * strlen(source->secrets[i]); /* as \u001f */
+	return n_bytes;
+}
+
 static char *
-make_body(const BodySource *source, const char *spec_hash)
+make_body(const BodySource *source, const char *spec_hash, size_t n_expected)
 {
 	const CmJobSpec *spec = source->spec;
 	StringInfoData body;
 
 	initStringInfo(&body);
+	enlargeStringInfo(&body, n_expected);
 	appendStringInfoChar(&body, '{');
 	cm_engine_append_options(&body, spec, false);
 	append_member(&body, "Image", spec->image);
 	append_command(&body, spec);
-	append_environment(&body, spec);
+	append_environment(&body, source);
+	if (spec->n_secrets > 0 && spec_hash == NULL)
+		append_secret_names(&body, spec);
 	appendStringInfoChar(&body, ',');
 	append_member(&body, "User", make_user(source));
 	if (spec->working_directory != NULL)
@@ -424,23 +467,26 @@ hash_spec(const char *text, char *spec_hash)
 		snprintf(spec_hash + 2 * i, 3, "%02x", digest[i]);
 }
 
-/* The definition's hash must not depend on what an image says. */
-static void
+/* It must not depend on what an image says.  Returns the bytes that were hashed. */
+static size_t
 hash_definition(const BodySource *source, char *spec_hash)
 {
 	BodySource defined = *source;
+	size_t n_bytes;
 	char *text;
 
 	if (source->spec->run_as != NULL)
 		defined.user = source->spec->run_as;
-	text = make_body(&defined, NULL);
+	text = make_body(&defined, NULL, 0);
+	n_bytes = strlen(text);
 	hash_spec(text, spec_hash);
 	pfree(text);
+	return n_bytes;
 }
 
 char *
 cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity, const CmJobSpec *spec,
-					  int pids_limit, char *spec_hash)
+					  int pids_limit, const char *const *secrets, char *spec_hash)
 {
 	BodySource source = {
 		.engine = engine,
@@ -451,13 +497,15 @@ cm_engine_create_body(const CmEngine *engine, const CmIdentity *identity, const 
 	};
 	bool is_probe = strcmp(source.user, CM_RUN_AS_IMAGE) == 0 && spec->image_user == NULL;
 	char label[2 * PG_SHA256_DIGEST_LENGTH + 1];
+	size_t n_bytes;
 
 	Assert(pids_limit > 0); /* engines take 0 for "no limit" */
 	if (strcmp(source.user, CM_RUN_AS_IMAGE) == 0)
 		source.user = is_probe ? UNSAID_USER : spec->image_user;
-	hash_definition(&source, spec_hash);
+	n_bytes = hash_definition(&source, spec_hash);
 	strlcpy(label, spec_hash, sizeof(label));
 	if (is_probe)
 		hash_spec(spec_hash, label);
-	return make_body(&source, label);
+	source.secrets = secrets;
+	return make_body(&source, label, n_bytes + HASH_LABEL_BYTES + count_secret_bytes(&source));
 }

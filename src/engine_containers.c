@@ -116,13 +116,14 @@ cm_engine_read_labels(const CmJson *labels, CmContainerLabels *out)
 /* ---- create and start ---- */
 
 CmHttpRequest *
-cm_engine_begin_create(CmEngine *engine, const char *name, const char *body, CmEngineDone on_done,
-					   void *arg)
+cm_engine_begin_create(CmEngine *engine, const char *name, const char *body, bool is_secret,
+					   CmEngineDone on_done, void *arg)
 {
 	CmHttpCall call = {
 		.method = "POST",
 		.body = body,
 		.n_body = strlen(body),
+		.is_secret = is_secret,
 		.fresh = true,
 		.timeout_ms = CREATE_TIMEOUT_MS,
 		.max_body_bytes = CM_ENGINE_SMALL_BYTES,

@@ -33,11 +33,12 @@
 	"\"event\":[\"start\",\"die\",\"died\",\"oom\",\"kill\",\"destroy\",\"remove\"]"
 
 static CmHttpRequest *
-begin_stream(CmEngine *engine, const char *method, char *path, CmEngineDone on_bytes,
-			 CmEngineDone on_done, void *arg)
+begin_stream(CmEngine *engine, const char *method, char *path, const char *registry_auth,
+			 CmEngineDone on_bytes, CmEngineDone on_done, void *arg)
 {
 	CmHttpCall call = {
 		.method = method,
+		.registry_auth = registry_auth,
 		.is_stream = true,
 		.max_body_bytes = CM_ENGINE_SMALL_BYTES,
 		.on_bytes = on_bytes,
@@ -104,7 +105,7 @@ cm_engine_begin_events(CmEngine *engine, const CmIdentity *identity, CmEngineDon
 	cm_engine_append_filters(&query, identity, CM_KIND_JOB, EVENT_FILTERS);
 	path = cm_engine_make_path(engine, query.data, "", "");
 	pfree(query.data);
-	return begin_stream(engine, "GET", path, on_bytes, on_done, arg);
+	return begin_stream(engine, "GET", path, NULL, on_bytes, on_done, arg);
 }
 
 /*
@@ -293,7 +294,7 @@ cm_engine_begin_logs(CmEngine *engine, const char *id, bool follow, CmEngineDone
 	const char *query = follow ? "/logs?stdout=1&stderr=1&timestamps=1&follow=1"
 							   : "/logs?stdout=1&stderr=1&timestamps=1";
 
-	return begin_stream(engine, "GET", cm_engine_make_path(engine, "/containers/", id, query),
+	return begin_stream(engine, "GET", cm_engine_make_path(engine, "/containers/", id, query), NULL,
 						on_bytes, on_done, arg);
 }
 
@@ -304,7 +305,7 @@ cm_engine_begin_logs(CmEngine *engine, const char *id, bool follow, CmEngineDone
  * are given, the digest decides.
  */
 CmHttpRequest *
-cm_engine_begin_pull(CmEngine *engine, const char *image, CmEngineDone on_bytes,
+cm_engine_begin_pull(CmEngine *engine, const char *image, const char *auth, CmEngineDone on_bytes,
 					 CmEngineDone on_done, void *arg)
 {
 	const char *create = "/images/create?fromImage=";
@@ -319,7 +320,7 @@ cm_engine_begin_pull(CmEngine *engine, const char *image, CmEngineDone on_bytes,
 	else
 		path = cm_engine_make_path(engine, create, ref.name,
 								   psprintf("&tag=%s", ref.tag[0] != '\0' ? ref.tag : "latest"));
-	return begin_stream(engine, "POST", path, on_bytes, on_done, arg);
+	return begin_stream(engine, "POST", path, auth, on_bytes, on_done, arg);
 }
 
 /* The layer's place in the sum, or -1: there are too many. */

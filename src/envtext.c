@@ -8,6 +8,7 @@
 
 #include "chars.h"
 #include "envtext.h"
+#include "placeholder.h"
 
 #define MAX_SHOWN_BYTES 64
 
@@ -47,13 +48,20 @@ is_key(const char *name, size_t n_name)
 	return true;
 }
 
-static bool
-is_reserved(const CmEnvVariable *variable)
+/* The beginning of names that the key has, or NULL. */
+static const char *
+find_reserved_prefix(const CmEnvVariable *variable)
 {
-	size_t n_prefix = strlen(CM_ENVTEXT_RESERVED_PREFIX);
+	static const char *const prefixes[] = {CM_ENVTEXT_RESERVED_PREFIX, CM_PARAMETER_PREFIX};
 
-	return variable->n_name >= n_prefix &&
-		   memcmp(variable->name, CM_ENVTEXT_RESERVED_PREFIX, n_prefix) == 0;
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+	{
+		size_t n_prefix = strlen(prefixes[i]);
+
+		if (variable->n_name >= n_prefix && memcmp(variable->name, prefixes[i], n_prefix) == 0)
+			return prefixes[i];
+	}
+	return NULL;
 }
 
 static int
@@ -80,6 +88,7 @@ read_variable(const char *line, size_t n_line, int number, CmEnvVariable *variab
 			  CmEnvTextProblem *problem)
 {
 	const char *equals = memchr(line, '=', n_line);
+	const char *reserved;
 
 	if (equals == NULL || !is_key(line, equals - line))
 		return refuse_key(line, n_line, number, problem);
@@ -91,11 +100,11 @@ read_variable(const char *line, size_t n_line, int number, CmEnvVariable *variab
 	if (memchr(variable->value, '\r', variable->n_value) != NULL)
 		return refuse(problem, number, "Lines end with a line feed, or both.",
 					  "line %d has a carriage return within it", number);
-	if (is_reserved(variable))
+	reserved = find_reserved_prefix(variable);
+	if (reserved != NULL)
 		return refuse(problem, number,
-					  "Names that begin with " CM_ENVTEXT_RESERVED_PREFIX
-					  " tell a job about itself; choose another.",
-					  "line %d has a key that is reserved", number);
+					  "Such names tell a job about itself or its parameters; choose another.",
+					  "line %d has a key that begins with %s", number, reserved);
 	return 1;
 }
 

@@ -226,11 +226,12 @@ cm_call_recall(CmTask *task)
 	task->s.engine_forgot = true;
 }
 
+/* Without its secrets. */
 char *
 cm_call_make_body(CmTask *task)
 {
 	return cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
-								 task->pids_limit, task->spec_hash);
+								 task->pids_limit, NULL, task->spec_hash);
 }
 
 /*
@@ -445,11 +446,18 @@ cm_call_create(CmTask *task)
 	if (cm_attach_begin_look(task))
 		return;
 	task->pids_limit = cm_guc_pids_limit;
-	body = cm_call_make_body(task);
+	body = cm_secrets_make_body(task);
 	task->container_id[0] = '\0';
-	task->request =
-		cm_engine_begin_create(&task->host->engine, task->container_name, body, note_create, task);
+	if (body == NULL)
+	{
+		cm_task_release_start_slot(task);
+		cm_task_step(task);
+		return;
+	}
+	task->request = cm_engine_begin_create(&task->host->engine, task->container_name, body,
+										   task->spec.n_secrets > 0, note_create, task);
 	count_call();
+	cm_secrets_wipe_text(body);
 }
 
 /* --- start --- */

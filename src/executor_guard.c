@@ -164,7 +164,7 @@ static void
 begin_probe(CmTask *task)
 {
 	task->request = cm_engine_begin_create(&task->host->engine, task->container_name,
-										   cm_call_make_body(task), note_probe, task);
+										   cm_call_make_body(task), false, note_probe, task);
 	cm_ex.counters.http_requests++;
 }
 

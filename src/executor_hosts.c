@@ -157,6 +157,8 @@ add_host(const CmHostRow *row)
 	host->context = context;
 	host->id = row->id;
 	host->name = MemoryContextStrdup(context, row->name);
+	host->registries_context =
+		AllocSetContextCreate(context, "container_manager registries", ALLOCSET_SMALL_SIZES);
 	host->address_context =
 		AllocSetContextCreate(context, "container_manager address", ALLOCSET_SMALL_SIZES);
 	/* From then on the executor knows better. */
@@ -307,6 +309,7 @@ cm_hosts_apply_rows(const CmHostRow *rows, int n)
 		if (host == NULL)
 			host = add_host(&rows[i]);
 		apply_row(host, &rows[i]);
+		cm_secrets_keep_registries(host, &rows[i]);
 		if (host->type->configure != NULL)
 			host->type->configure(host, rows[i].executor_config);
 	}

@@ -140,6 +140,9 @@ struct CmExecHost
 	CmHostAddress address;		/* its texts are in address_context */
 	MemoryContext address_context;
 	CmEngine engine;
+	MemoryContext registries_context;
+	CmRegistryAuth *registries; /* in it */
+	int n_registries;
 	char *presented;	   /* the certificate that its engine showed last, PEM; NULL: none */
 	char tls_problem[512]; /* of certificates that were renewed; as logged */
 	bool is_configured;	   /* its row is there */
@@ -238,6 +241,7 @@ struct CmTask
 	dlist_node node;
 	MemoryContext context;
 	CmJobSpec spec;
+	const CmSealed *secrets; /* of spec.secrets, or NULL */
 	CmProblem *problem;
 	CmExecHost *host;
 	char *container_name;
@@ -525,6 +529,18 @@ extern const char *cm_words_hint_of_refusal(const CmFault *fault);
 
 /* executor_spec.c */
 extern void cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context);
+
+/* executor_secrets.c */
+extern const CmSealed *cm_secrets_keep(const CmSealed *secrets, int n, MemoryContext context);
+/* The body of its create request, to be wiped where it has secrets; NULL: they cannot
+ * be opened, and the task is refused. */
+extern char *cm_secrets_make_body(CmTask *task);
+extern void cm_secrets_keep_registries(CmExecHost *host, const CmHostRow *row);
+/* What the registry of its image is told of us, or NULL; false: it cannot be told, and
+ * the task is refused. */
+extern bool cm_secrets_make_registry_auth(CmTask *task, char **header);
+/* Wiped and freed; NULL: nothing. */
+extern void cm_secrets_wipe_text(char *text);
 
 /* executor_logs.c */
 extern void cm_logs_init(CmTaskLogs *logs, const CmTaken *taken);

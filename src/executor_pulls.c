@@ -92,6 +92,7 @@ void
 cm_host_pull(CmExecHost *host, CmTask *task)
 {
 	CmPullUnderWay *pull;
+	char *auth;
 	dlist_iter iter;
 
 	cm_task_set_detail(task, "pulling");
@@ -104,14 +105,17 @@ cm_host_pull(CmExecHost *host, CmTask *task)
 			return;
 		}
 	}
+	if (!cm_secrets_make_registry_auth(task, &auth))
+		return;
 	pull = MemoryContextAllocZero(host->context, sizeof(CmPullUnderWay));
 	pull->host = host;
 	pull->image = MemoryContextStrdup(host->context, task->spec.image);
 	pull->last_progress_ms = cm_ex.now_ms;
 	dlist_push_tail(&host->pulls, &pull->node);
 	task->pull = pull;
-	pull->request =
-		cm_engine_begin_pull(&host->engine, pull->image, take_pull_progress, note_pull_ended, pull);
+	pull->request = cm_engine_begin_pull(&host->engine, pull->image, auth, take_pull_progress,
+										 note_pull_ended, pull);
+	cm_secrets_wipe_text(auth);
 	cm_ex.counters.http_requests++;
 }
 

@@ -119,6 +119,7 @@ cm_spec_copy(CmJobSpec *to, const CmJobSpec *from, MemoryContext context)
 	copy_words(&to->args, &from->args, context);
 	copy_words(&to->entrypoint, &from->entrypoint, context);
 	to->environment = copy_pairs(from->environment, from->n_environment, context);
+	to->secrets = copy_pairs(from->secrets, from->n_secrets, context);
 	to->labels = copy_pairs(from->labels, from->n_labels, context);
 	to->working_directory = copy_text(from->working_directory, context);
 	to->run_as = copy_text(from->run_as, context);

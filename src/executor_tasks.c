@@ -569,6 +569,16 @@ cm_task_abandon(CmTask *task, const char *by, const char *reason)
 	cm_task_step(task);
 }
 
+static const char *
+find_pull_hint(const char *error)
+{
+	if (strstr(error, "unauthorized") != NULL ||
+		strstr(error, "no basic auth credentials") != NULL || strstr(error, "denied") != NULL)
+		return "The registry wants a user and password that are right: registry_auth in the host's "
+			   "executor_config names the secret that has them.";
+	return "Check the image's name and that the host reaches its registry.";
+}
+
 void
 cm_task_note_pulled(CmTask *task, bool is_there, const char *error)
 {
@@ -578,7 +588,7 @@ cm_task_note_pulled(CmTask *task, bool is_there, const char *error)
 		cm_task_refuse(task, CM_REASON_IMAGE_PULL,
 					   psprintf("image \"%s\" not found on host \"%s\" and could not be pulled",
 								task->spec.image, task->host->name),
-					   error, "Check the image's name and that the host reaches its registry.");
+					   error, find_pull_hint(error));
 	cm_task_step(task);
 }
 
@@ -817,6 +827,7 @@ cm_task_new(const CmTaken *taken, bool is_recovered)
 
 	task->context = context;
 	cm_spec_copy(&task->spec, &taken->spec, context);
+	task->secrets = cm_secrets_keep(taken->secrets, taken->spec.n_secrets, context);
 	task->host = cm_hosts_find(taken->host_id);
 	cm_engine_container_name(&cm_ex.identity, &task->spec, name, sizeof(name));
 	task->container_name = cm_task_keep_text(task, name);

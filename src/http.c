@@ -33,6 +33,7 @@
 #include "lib/stringinfo.h"
 #include "storage/fd.h"
 
+#include "crypto.h"
 #include "http.h"
 #include "http_tls.h"
 
@@ -130,6 +131,8 @@ struct CmHttpRequest
 	bool only_loopback;
 	bool wants_certificate;
 	bool is_stream;
+	bool is_secret;					/* its handle is not used again */
+	struct curl_slist *own_headers; /* NULL: it has those of all */
 	int64 timeout_ms;
 	size_t max_body_bytes;
 	void (*on_bytes)(CmHttpRequest *request, void *arg);
@@ -650,9 +653,30 @@ set_target(CURL *easy, const CmHttpCall *call)
  * A POST without body must say Content-Length: 0.  Else a length that is
  * announced and too big is refused before the body comes.
  */
-static CURLcode
-set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
+/* The line is wiped; what libcurl keeps of it is wiped when it frees it. */
+static bool
+make_own_headers(CmHttpRequest *request, const char *registry_auth)
 {
+	size_t n_bytes = sizeof("X-Registry-Auth: ") + strlen(registry_auth);
+	char *line = malloc(n_bytes);
+	bool is_ok;
+
+	if (line == NULL)
+		return false;
+	snprintf(line, n_bytes, "X-Registry-Auth: %s", registry_auth);
+	request->own_headers = curl_slist_append(NULL, "Expect:");
+	is_ok = request->own_headers != NULL &&
+			curl_slist_append(request->own_headers, "Content-Type:") != NULL &&
+			curl_slist_append(request->own_headers, line) != NULL;
+	cm_crypto_wipe(line, n_bytes);
+	free(line);
+	return is_ok;
+}
+
+static CURLcode
+set_message(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
+{
+	const CmHttp *http = request->http;
 	bool is_post = strcmp(call->method, "POST") == 0;
 
 	if (call->method[0] == '\0' ||
@@ -672,10 +696,13 @@ set_message(CURL *easy, CmHttp *http, const CmHttpCall *call)
 		CM_HTTP_SET_OPTION(easy, CURLOPT_NOBODY, 1L);
 	else if (!is_post)
 		CM_HTTP_SET_OPTION(easy, CURLOPT_CUSTOMREQUEST, call->method);
+	if (call->registry_auth != NULL && !make_own_headers(request, call->registry_auth))
+		return CURLE_OUT_OF_MEMORY;
 	CM_HTTP_SET_OPTION(easy, CURLOPT_HTTPHEADER,
-					   call->is_tar ? http->headers_tar
-					   : call->body ? http->headers_json
-									: http->headers_plain);
+					   request->own_headers ? request->own_headers
+					   : call->is_tar		? http->headers_tar
+					   : call->body			? http->headers_json
+											: http->headers_plain);
 	if (!call->is_stream)
 		CM_HTTP_SET_OPTION(easy, CURLOPT_MAXFILESIZE_LARGE,
 						   (curl_off_t) Min(call->max_body_bytes, PG_INT64_MAX));
@@ -716,7 +743,7 @@ detach_easy(CmHttpRequest *request)
 		return;
 	request->easy = NULL;
 	curl_multi_remove_handle(request->pool->multi, easy);
-	return_easy(request->http, easy, request->outcome == CM_HTTP_OK);
+	return_easy(request->http, easy, request->outcome == CM_HTTP_OK && !request->is_secret);
 }
 
 /* ---- how it ended ---- */
@@ -1193,7 +1220,7 @@ set_options(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
 	if (code == CURLE_OK && call->tls != NULL)
 		code = cm_http_tls_set_options(easy, call->tls, call->wants_certificate);
 	if (code == CURLE_OK)
-		code = set_message(easy, request->http, call);
+		code = set_message(request, easy, call);
 	return code;
 }
 
@@ -1284,6 +1311,7 @@ cm_http_start(CmHttp *http, const CmHttpCall *call)
 	request->only_loopback = call->only_loopback;
 	request->wants_certificate = call->wants_certificate;
 	request->is_stream = call->is_stream;
+	request->is_secret = call->is_secret || call->registry_auth != NULL;
 	request->timeout_ms = call->timeout_ms;
 	request->max_body_bytes = call->max_body_bytes;
 	request->on_bytes = call->on_bytes;
@@ -1309,6 +1337,7 @@ cm_http_cancel(CmHttpRequest *request)
 	cm_http_tls_release(request->tls);
 	drop_headers(request);
 	leave_pool(request);
+	curl_slist_free_all(request->own_headers);
 	free(request->peer_certificate);
 	free(request->body);
 	free(request);
@@ -1472,6 +1501,71 @@ make_header_lists(CmHttp *http)
 		   curl_slist_append(http->headers_tar, "Content-Type: application/x-tar") != NULL;
 }
 
+/*
+ * libcurl's memory.  Bodies and headers of requests may hold secrets, and libcurl
+ * copies them where it likes: whatever it frees is wiped.  The size stands before
+ * the bytes, in as much room as keeps them aligned.
+ */
+#define SIZE_ROOM 16
+
+static void *
+allocate(size_t n_bytes)
+{
+	char *block = n_bytes < SIZE_MAX - SIZE_ROOM ? malloc(n_bytes + SIZE_ROOM) : NULL;
+
+	if (block == NULL)
+		return NULL;
+	memcpy(block, &n_bytes, sizeof(n_bytes));
+	return block + SIZE_ROOM;
+}
+
+static size_t
+get_size(const void *bytes)
+{
+	size_t n_bytes;
+
+	memcpy(&n_bytes, (const char *) bytes - SIZE_ROOM, sizeof(n_bytes));
+	return n_bytes;
+}
+
+static void
+wipe_and_free(void *bytes)
+{
+	if (bytes == NULL)
+		return;
+	cm_crypto_wipe(bytes, get_size(bytes));
+	free((char *) bytes - SIZE_ROOM);
+}
+
+static void *
+reallocate(void *bytes, size_t n_bytes)
+{
+	void *moved = allocate(n_bytes);
+
+	if (moved == NULL || bytes == NULL)
+		return moved;
+	memcpy(moved, bytes, Min(n_bytes, get_size(bytes)));
+	wipe_and_free(bytes);
+	return moved;
+}
+
+static char *
+duplicate(const char *text)
+{
+	size_t n_bytes = strlen(text) + 1;
+	char *copy = allocate(n_bytes);
+
+	return copy != NULL ? memcpy(copy, text, n_bytes) : NULL;
+}
+
+static void *
+allocate_zeroed(size_t n, size_t size)
+{
+	void *bytes = size == 0 || n <= SIZE_MAX / size ? allocate(n * size) : NULL;
+
+	return bytes != NULL ? memset(bytes, 0, n * size) : NULL;
+}
+
 /* Not when the library is loaded: that may be in the postmaster. */
 static void
 init_curl(void)
@@ -1481,7 +1575,8 @@ init_curl(void)
 
 	if (is_initialized)
 		return;
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, allocate, wipe_and_free, reallocate, duplicate,
+							 allocate_zeroed) != CURLE_OK)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize libcurl")));
 	version = curl_version_info(CURLVERSION_NOW);
 	if (version->version_num < MIN_CURL_VERSION ||

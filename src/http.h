@@ -108,6 +108,8 @@ typedef struct CmHttpCall
 	const char *body;			/* JSON, or NULL for none; copied */
 	size_t n_body;
 	bool is_tar;				/* the body is a tar archive */
+	const char *registry_auth;	/* X-Registry-Auth, or NULL; copied */
+	bool is_secret;				/* body is not to stay in memory when it was sent */
 	bool fresh;					/* never on a reused connection: libcurl may
 								 * silently send a request twice there */
 	bool is_stream;				/* body is taken piecemeal, see below */

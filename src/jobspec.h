@@ -116,6 +116,8 @@ typedef struct CmJobSpec
 	CmWords entrypoint;	 /* replaces the image's ENTRYPOINT */
 	const CmPair *environment;
 	int n_environment;
+	const CmPair *secrets; /* variables, and the names of the secrets that they are */
+	int n_secrets;
 	const CmPair *labels; /* the user's labels */
 	int n_labels;
 	const char *working_directory;

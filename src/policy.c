@@ -16,6 +16,7 @@
 
 #include "chars.h"
 #include "image_ref.h"
+#include "placeholder.h"
 #include "policy.h"
 #include "policy_internal.h"
 #include "retry.h"
@@ -322,7 +323,7 @@ find_duplicate(const CmPair *pairs, int n)
 }
 
 static bool
-check_variable(const CmPair *pair, CmProblem *problem)
+check_variable(const CmPair *pair, const char *column, CmProblem *problem)
 {
 	const char *name = pair->name != NULL ? pair->name : "";
 	char shown[SHOWN_SIZE];
@@ -330,28 +331,26 @@ check_variable(const CmPair *pair, CmProblem *problem)
 	show_text(name, shown);
 	if (!cm_policy_is_env_name(name))
 	{
-		refuse(problem, BAD_VALUE, "environment",
-			   "name \"%s\" of an environment variable is not valid", shown);
+		refuse(problem, BAD_VALUE, column, "name \"%s\" of an environment variable is not valid",
+			   shown);
 		return add_hint(problem,
 						"A name has letters, digits and \"_\", and does not begin with a digit.");
 	}
 	if (strncmp(name, RESERVED_PREFIX, strlen(RESERVED_PREFIX)) == 0)
 	{
-		refuse(problem, NOT_ALLOWED, "environment", "environment variable \"%s\" is reserved",
-			   shown);
+		refuse(problem, NOT_ALLOWED, column, "environment variable \"%s\" is reserved", shown);
 		return add_hint(problem, "Names that begin with " RESERVED_PREFIX
 								 " tell a job about itself; choose another.");
 	}
 	if (pair->value == NULL)
 	{
-		refuse(problem, BAD_VALUE, "environment", "environment variable \"%s\" has no value",
-			   shown);
+		refuse(problem, BAD_VALUE, column, "environment variable \"%s\" has no value", shown);
 		return add_hint(problem, "Give an empty string, or leave the variable out.");
 	}
 	if (strlen(name) + strlen(pair->value) > CM_MAX_TEXT_BYTES)
 	{
-		refuse(problem, OVER_LIMIT, "environment",
-			   "environment variable \"%s\" is longer than %d bytes", shown, CM_MAX_TEXT_BYTES);
+		refuse(problem, OVER_LIMIT, column, "environment variable \"%s\" is longer than %d bytes",
+			   shown, CM_MAX_TEXT_BYTES);
 		return add_hint(problem, NO_SETTING);
 	}
 	return true;
@@ -371,7 +370,7 @@ check_environment(const CmPair *pairs, int n, CmProblem *problem)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		if (!check_variable(&pairs[i], problem))
+		if (!check_variable(&pairs[i], "environment", problem))
 			return false;
 	}
 	twice = find_duplicate(pairs, n);
@@ -379,6 +378,71 @@ check_environment(const CmPair *pairs, int n, CmProblem *problem)
 		return true;
 	return refuse(problem, BAD_VALUE, "environment", "environment variable \"%s\" is given twice",
 				  show_text(twice, shown));
+}
+
+static bool
+has_name(const CmPair *pairs, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(pairs[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The value is the name of a secret. */
+static bool
+check_secret(const CmJobSpec *spec, const CmPair *pair, CmProblem *problem)
+{
+	char shown[SHOWN_SIZE];
+
+	if (!check_variable(pair, "secret_environment", problem))
+		return false;
+	if (strncmp(pair->name, CM_PARAMETER_PREFIX, strlen(CM_PARAMETER_PREFIX)) == 0)
+	{
+		refuse(problem, NOT_ALLOWED, "secret_environment", "environment variable \"%s\" is reserved",
+			   show_text(pair->name, shown));
+		return add_hint(problem, "Names that begin with " CM_PARAMETER_PREFIX
+								 " have the values of parameters; choose another.");
+	}
+	if (!cm_policy_is_plain_name(pair->value))
+	{
+		refuse(problem, BAD_VALUE, "secret_environment",
+			   "secret of environment variable \"%s\" is not a valid name",
+			   show_text(pair->name, shown));
+		return add_hint(problem,
+						"Give the name that cm_set_secret stored it under, not its value.");
+	}
+	if (!has_name(spec->environment, spec->n_environment, pair->name))
+		return true;
+	refuse(problem, BAD_VALUE, "secret_environment",
+		   "environment variable \"%s\" is in environment, too", show_text(pair->name, shown));
+	return add_hint(problem, "Leave it out of one of them.");
+}
+
+static bool
+check_secrets(const CmJobSpec *spec, CmProblem *problem)
+{
+	const char *twice;
+	char shown[SHOWN_SIZE];
+
+	if (spec->n_secrets < 0 || spec->n_secrets > CM_MAX_SECRETS)
+	{
+		refuse(problem, OVER_LIMIT, "secret_environment",
+			   "secret_environment has more than %d variables", CM_MAX_SECRETS);
+		return add_hint(problem, NO_SETTING);
+	}
+	for (int i = 0; i < spec->n_secrets; i++)
+	{
+		if (!check_secret(spec, &spec->secrets[i], problem))
+			return false;
+	}
+	twice = find_duplicate(spec->secrets, spec->n_secrets);
+	if (twice == NULL)
+		return true;
+	return refuse(problem, BAD_VALUE, "secret_environment",
+				  "environment variable \"%s\" is given twice", show_text(twice, shown));
 }
 
 static bool
@@ -808,7 +872,7 @@ check_sum(const CmJobSpec *spec, CmProblem *problem)
 		count_text(spec->command) + count_text(spec->working_directory) + count_text(spec->run_as) +
 		cm_policy_count_attachments(spec) + count_text(spec->retry_on) + count_words(&spec->args) +
 		count_words(&spec->entrypoint) + count_pairs(spec->environment, spec->n_environment) +
-		count_pairs(spec->labels, spec->n_labels);
+		count_pairs(spec->secrets, spec->n_secrets) + count_pairs(spec->labels, spec->n_labels);
 
 	for (int i = 0; i < spec->n_tmpfs; i++)
 		n_bytes += count_text(spec->tmpfs[i].target);
@@ -829,7 +893,7 @@ cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmProblem *proble
 		   check_words(&spec->entrypoint, "entrypoint", problem) &&
 		   check_emptiness(spec, problem) &&
 		   check_environment(spec->environment, spec->n_environment, problem) &&
-		   check_labels(spec->labels, spec->n_labels, problem) &&
+		   check_secrets(spec, problem) && check_labels(spec->labels, spec->n_labels, problem) &&
 		   check_working_directory(spec->working_directory, problem) &&
 		   check_run_as(spec->run_as, limits, problem) && cm_policy_check_networks(spec, problem) &&
 		   check_memory(spec->memory_limit_mb, limits, problem) &&

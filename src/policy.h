@@ -36,6 +36,7 @@ typedef struct CmLimits
 #define CM_MIN_NANO_CPUS INT64_C(10000000) /* 0.01 CPU, likewise */
 #define CM_MAX_WORDS 4096				   /* entries in args or entrypoint */
 #define CM_MAX_PAIRS 4096				   /* environment variables, labels */
+#define CM_MAX_SECRETS 64				   /* variables that are secrets */
 #define CM_MAX_TMPFS 32
 #define CM_MAX_NETWORKS 16
 #define CM_MAX_ALIASES 16 /* on one network */

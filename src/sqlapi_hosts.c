@@ -337,13 +337,44 @@ check_mock(HostRow *row)
 	check_script(row);
 }
 
+/* {"registry": "name of a secret"}.  Whether there is one shows when it is used. */
+static void
+check_registries(const HostRow *row, const JsonbValue *value)
+{
+	JsonbIterator *iterator;
+	JsonbValue item;
+	bool is_good = value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+
+	iterator = is_good ? JsonbIteratorInit(value->val.binary.data) : NULL;
+	if (is_good)
+		(void) JsonbIteratorNext(&iterator, &item, true);
+	while (is_good && JsonbIteratorNext(&iterator, &item, true) == WJB_KEY)
+	{
+		is_good = item.val.string.len > 0;
+		(void) JsonbIteratorNext(&iterator, &item, true);
+		is_good = is_good && item.type == jbvString &&
+				  cm_policy_is_plain_name(pnstrdup(item.val.string.val, item.val.string.len));
+	}
+	if (!is_good)
+		refuse(
+			"22023", "executor_config",
+			psprintf("executor_config \"registry_auth\" of host \"%s\" cannot be used", row->shown),
+			"It has the name of a secret for each registry; the secret is user:password.",
+			"Write {\"registry_auth\": {\"registry.example:5000\": \"secret name\"}}.");
+}
+
 static void
 check_option(const HostRow *row, const char *key, const JsonbValue *value)
 {
+	if (strcmp(key, "registry_auth") == 0)
+	{
+		check_registries(row, value);
+		return;
+	}
 	if (strcmp(key, "require_userns") != 0)
 		refuse("0A000", "executor_config",
 			   psprintf("executor_config \"%s\" is not available in this version", key),
-			   "This version knows require_userns.", "Leave it out.");
+			   "This version knows require_userns and registry_auth.", "Leave it out.");
 	if (value->type != jbvBool)
 		refuse("22023", "executor_config",
 			   psprintf("executor_config \"%s\" of host \"%s\" is not a boolean", key, row->shown),

@@ -24,6 +24,7 @@
 #include "policy.h"
 #include "retry.h"
 #include "shmem.h"
+#include "sqlapi_environment.h"
 #include "sqlapi_schedule.h"
 #include "sqlapi_templates.h"
 #include "sqlapi_triggers.h"
@@ -364,6 +365,16 @@ complete_restored_job(JobRow *row)
 	apply_changes(row);
 }
 
+/* What its template gives it, and its environment from all layers. */
+static HeapTuple
+fill_from_templates(Relation jobs, HeapTuple said)
+{
+	char *template_environment = NULL;
+	HeapTuple filled = cm_sqlapi_fill_from_template(jobs, said, &template_environment);
+
+	return cm_sqlapi_merge_environment(jobs, said, filled, template_environment);
+}
+
 /* 0, or the job that makes this one needless. */
 static int64
 complete_job(JobRow *row)
@@ -374,7 +385,9 @@ complete_job(JobRow *row)
 	int64 holder;
 	Oid submitter = GetUserId();
 
-	row->tuple = cm_sqlapi_fill_from_template(row->relation, row->tuple);
+	if (!is_column_null(row, "environment_sources"))
+		throw_not_yours("environment_sources");
+	row->tuple = fill_from_templates(row->relation, row->tuple);
 	fill_in_defaults(row);
 	set_value(row, "created_at", now, false);
 	set_value(row, "updated_at", now, false);
@@ -391,6 +404,7 @@ complete_job(JobRow *row)
 	set_value(row, "epoch", epoch, false);
 	apply_changes(row);
 	check_definition(row);
+	cm_sqlapi_check_secrets(row->relation, row->tuple, submitter);
 	cm_sqlapi_check_dependencies(row->relation, row->tuple);
 	/* Last, for it may disturb another job. */
 	cm_sqlapi_begin_as(row->relation->rd_rel->relowner, &as_owner);

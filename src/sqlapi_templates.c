@@ -31,6 +31,7 @@
 #include "compat.h"
 #include "placeholder.h"
 #include "policy.h"
+#include "sqlapi_environment.h"
 #include "sqlapi_templates.h"
 #include "sqlapi_triggers.h"
 #include "sqlapi_util.h"
@@ -584,7 +585,8 @@ take_columns(Filling *f)
 		const char *column = NameStr(TupleDescAttr(f->template.desc, i)->attname);
 
 		if (TupleDescAttr(f->template.desc, i)->attisdropped || is_own_column(column) ||
-			f->template.nulls[i] || is_overridden(&said, column) || strcmp(column, "args") == 0)
+			f->template.nulls[i] || is_overridden(&said, column) || strcmp(column, "args") == 0 ||
+			strcmp(column, "environment_template") == 0)
 			continue;
 		set_value(&f->job, column, take_column(f, column, f->template.values[i]));
 	}
@@ -632,14 +634,26 @@ leave_out_own(Datum environment, Jsonb *own)
 }
 
 static void
+fill_variables(Filling *f)
+{
+	Datum variables;
+
+	if (!has_value(&f->template, "environment"))
+		return;
+	variables = leave_out_own(get_value(&f->template, "environment"),
+							  get_jsonb(&f->job, "environment"));
+	variables = leave_out_own(variables, get_jsonb(&f->job, "secret_environment"));
+	merge_column(&f->job, "environment", fill_environment(f, variables));
+}
+
+static void
 fill_job(Filling *f)
 {
 	look_for_parameters(f);
 	check_parameters(f, f->given, check_given);
-	if (has_value(&f->template, "environment"))
-		merge_column(&f->job, "environment",
-					 fill_environment(f, leave_out_own(get_value(&f->template, "environment"),
-													   get_jsonb(&f->job, "environment"))));
+	fill_variables(f);
+	if (has_value(&f->template, "secret_environment"))
+		merge_column(&f->job, "secret_environment", get_value(&f->template, "secret_environment"));
 	if (has_value(&f->template, "labels"))
 		merge_column(&f->job, "labels", get_value(&f->template, "labels"));
 	take_columns(f);
@@ -692,8 +706,16 @@ form_job(const Row *job, HeapTuple like)
 	return heap_modify_tuple(like, job->desc, job->values, job->nulls, replaced);
 }
 
+static char *
+get_environment_template(const Row *template)
+{
+	if (!has_value(template, "environment_template"))
+		return NULL;
+	return TextDatumGetCString(get_value(template, "environment_template"));
+}
+
 HeapTuple
-cm_sqlapi_fill_from_template(Relation jobs, HeapTuple job)
+cm_sqlapi_fill_from_template(Relation jobs, HeapTuple job, char **environment_template)
 {
 	Filling f = {0};
 
@@ -711,6 +733,7 @@ cm_sqlapi_fill_from_template(Relation jobs, HeapTuple job)
 	f.defaults = get_jsonb(&f.template, "parameters");
 	check_is_active(&f);
 	fill_job(&f);
+	*environment_template = get_environment_template(&f.template);
 	return form_job(&f.job, job);
 }
 
@@ -738,6 +761,8 @@ static void
 check_as_job(Relation jobs, Row *template)
 {
 	Filling f = {.template = *template, .is_trial = true};
+	Row nothing = read_row(NULL, RelationGetDescr(jobs));
+	HeapTuple filled;
 
 	f.name = TextDatumGetCString(get_value(template, "name"));
 	f.job = read_row(NULL, RelationGetDescr(jobs));
@@ -746,7 +771,12 @@ check_as_job(Relation jobs, Row *template)
 	if (!has_value(&f.job, "image"))
 		set_value(&f.job, "image", CStringGetTextDatum(ANY_IMAGE));
 	f.job.nulls[find_column(&f.job, "parameters")] = true;
-	cm_sqlapi_check_unsubmitted(jobs, heap_form_tuple(f.job.desc, f.job.values, f.job.nulls));
+	set_value(&f.job, "template", get_value(template, "name"));
+	filled = heap_form_tuple(f.job.desc, f.job.values, f.job.nulls);
+	filled = cm_sqlapi_merge_environment(
+		jobs, heap_form_tuple(nothing.desc, nothing.values, nothing.nulls), filled,
+		get_environment_template(template));
+	cm_sqlapi_check_unsubmitted(jobs, filled);
 }
 
 /* The guard speaks of cm_jobs. */

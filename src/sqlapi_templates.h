@@ -15,8 +15,11 @@
  * A row of cm_jobs with what it leaves unsaid taken from the template that it
  * names, placeholders filled; as it is where it names none.  Throws where there is
  * no such template, or not all parameters or too many are given.
+ * *environment_template: the name of the template's own, whose variables are
+ * below all that is in the row; NULL: none.
  */
-extern HeapTuple cm_sqlapi_fill_from_template(Relation jobs, HeapTuple job);
+extern HeapTuple cm_sqlapi_fill_from_template(Relation jobs, HeapTuple job,
+											  char **environment_template);
 
 /*
  * Objects on top of each other: of a key that several have, the last counts.

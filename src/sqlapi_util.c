@@ -45,8 +45,8 @@ cm_sqlapi_schema(FunctionCallInfo fcinfo)
 	return quote_identifier(get_namespace_name(find_schema(fcinfo)));
 }
 
-static Oid
-find_owner(FunctionCallInfo fcinfo)
+Oid
+cm_sqlapi_owner(FunctionCallInfo fcinfo)
 {
 	Oid table = get_relname_relid("cm_jobs", find_schema(fcinfo));
 	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
@@ -62,7 +62,7 @@ find_owner(FunctionCallInfo fcinfo)
 void
 cm_sqlapi_begin_as_owner(FunctionCallInfo fcinfo, CmAsOwner *as_owner)
 {
-	cm_sqlapi_begin_as(find_owner(fcinfo), as_owner);
+	cm_sqlapi_begin_as(cm_sqlapi_owner(fcinfo), as_owner);
 }
 
 void

@@ -31,6 +31,8 @@ typedef struct CmAsOwner
 	int guc_level;
 } CmAsOwner;
 
+/* Owner of cm_jobs. */
+extern Oid cm_sqlapi_owner(FunctionCallInfo fcinfo);
 extern void cm_sqlapi_begin_as_owner(FunctionCallInfo fcinfo, CmAsOwner *as_owner);
 /* The same where the owner is known, as that of a trigger's table is. */
 extern void cm_sqlapi_begin_as(Oid owner, CmAsOwner *as_owner);

@@ -71,6 +71,8 @@ static LockedTable locked_tables[] = {
 	{"cm_internal", "kept_containers", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_drains", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_tls", AccessShareLock, InvalidOid},
+	{"cm_internal", "secrets", AccessShareLock, InvalidOid},
+	{"cm_internal", "secret_uses", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "accepted_engines", AccessShareLock, InvalidOid},
 	{"cm_internal", "host_certificates", RowExclusiveLock, InvalidOid},
 	{"cm_internal", "host_states", RowExclusiveLock, InvalidOid},
@@ -644,6 +646,7 @@ cm_store_load_hosts(int *n)
 		hosts[i].accepted_engine_id = cm_sql_text(i, 19);
 		hosts[i].removed_by = cm_sql_text(i, 20);
 	}
+	cm_store_load_registries(hosts, *n);
 	return hosts;
 }
 
@@ -884,7 +887,12 @@ cm_store_poll(CmPoll *poll)
 		"SELECT (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM @extschema@.cm_hosts)"
 		" + 1000003 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_drains)"
 		" + 1000033 * (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*) FROM cm_internal.host_tls)"
-		" + (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 FROM cm_internal.accepted_engines),"
+		" + (SELECT (coalesce(sum(xmin::text::int8), 0) % 100000007)::int8 FROM cm_internal.accepted_engines)"
+		" + 1000037 * (SELECT (coalesce(sum(s.xmin::text::int8), 0) % 100000007)::int8 * 31 + count(*)"
+		"   FROM @extschema@.cm_hosts h"
+		"   CROSS JOIN LATERAL jsonb_each_text(CASE jsonb_typeof(h.executor_config -> 'registry_auth')"
+		"     WHEN 'object' THEN h.executor_config -> 'registry_auth' END) r"
+		"   JOIN cm_internal.secrets s ON s.namespace = 'default' AND s.name = r.value),"
 		" (SELECT min(placement) FROM cm_internal.queue WHERE status = 'pending' AND is_ready) IS NOT NULL,"
 		" coalesce((SELECT min(run_at) FROM cm_internal.queue WHERE NOT is_due) <= now(), false),"
 		" coalesce((SELECT min(expires_at) FROM cm_internal.queue WHERE status = 'pending' AND expires_at IS NOT NULL) <= now(), false),"

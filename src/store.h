@@ -78,6 +78,24 @@ extern int cm_store_row_blockers(int64 job_id, int *pids, int max_pids);
 
 /* --- hosts --- */
 
+/* A secret as it is stored. */
+typedef struct CmSealed
+{
+	const char *name; /* that it was sealed for */
+	const char *bytes;
+	size_t n_bytes;
+} CmSealed;
+
+#define CM_MAX_REGISTRIES 32
+
+/* What executor_config's registry_auth says of one registry. */
+typedef struct CmRegistryAuth
+{
+	const char *registry; /* as images name it */
+	const char *secret;	  /* its name */
+	CmSealed sealed;	  /* bytes NULL: there is no such secret */
+} CmRegistryAuth;
+
 typedef struct CmHostRow
 {
 	int id;
@@ -90,12 +108,16 @@ typedef struct CmHostRow
 	const char *executor_type;
 	const char *executor_config; /* JSON */
 	bool require_userns;
+	CmRegistryAuth *registries;
+	int n_registries;
 	const char *engine_id;			/* that its jobs are on; NULL: not known */
 	const char *accepted_engine_id; /* NULL: none */
 	const char *removed_by;			/* NULL: it is to stay */
 } CmHostRow;
 
 extern CmHostRow *cm_store_load_hosts(int *n);
+/* Their registries; a part of the above, in store_secrets.c. */
+extern void cm_store_load_registries(CmHostRow *rows, int n);
 
 typedef struct CmHostState
 {
@@ -175,6 +197,7 @@ extern void cm_store_poll(CmPoll *poll);
 typedef struct CmTaken
 {
 	CmJobSpec spec;
+	CmSealed *secrets;	/* of spec.secrets, where it is yet to be created */
 	CmProblem *problem; /* the guard's objection, or NULL */
 	int host_id;
 	CmState state;								/* launching or running */
@@ -189,6 +212,12 @@ typedef struct CmTaken
 	int log_seq[2]; /* next chunk of stdout, stderr */
 	bool logs_incomplete;
 } CmTaken;
+
+/*
+ * Gives jobs that are launching their secrets, and notes that they were used; one
+ * that may not have them gets a problem.  store_secrets.c
+ */
+extern void cm_store_load_secrets(CmTaken *taken, int n);
 
 /* What the last executor left behind: all rows that are launching or running. */
 extern CmTaken *cm_store_load_taken(const CmLimits *limits, int *n);

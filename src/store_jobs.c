@@ -134,6 +134,7 @@ cm_store_load_taken(const CmLimits *limits, int *n)
 		read_taken_queue_row(i, &taken[i]);
 	for (int i = 0; i < *n; i++)
 		read_taken_job(&taken[i], taken[i].state == CM_LAUNCHING ? limits : NULL);
+	cm_store_load_secrets(taken, *n);
 	return taken;
 }
 
@@ -636,6 +637,7 @@ cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int m
 	taken = palloc0(sizeof(CmTaken) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 		read_claimed(i, &choice, &taken[i], limits);
+	cm_store_load_secrets(taken, *n);
 	return taken;
 }
 
@@ -738,6 +740,7 @@ cm_store_take_found(int host_id, const CmFound *found, int n_found, int64 up_to,
 		strlcpy(taken[i].container_id, id, sizeof(taken[i].container_id));
 		save_found_id(taken[i].spec.job_id, id);
 	}
+	cm_store_load_secrets(taken, *n);
 	return taken;
 }
 

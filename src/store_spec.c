@@ -542,23 +542,6 @@ get_exit_codes(RowReader *reader, CmExitCodes *codes)
 		add_exit_code(reader, items[i], nulls[i], codes);
 }
 
-/* Columns of a definition that this version has no use for yet. */
-static void
-refuse_unavailable(RowReader *reader)
-{
-	static const char *const columns[] = {"secret_environment", "environment_template"};
-	bool is_null;
-
-	for (int i = 0; i < lengthof(columns); i++)
-	{
-		(void) get_column(reader, columns[i], &is_null);
-		if (!is_null)
-			object(reader, "0A000", columns[i],
-				   psprintf("%s is not available in this version", columns[i]), NULL,
-				   "Leave it out.");
-	}
-}
-
 /* Months count as 30 days.  Out of any range that is let pass: a minute below 0. */
 static int64
 get_pause_ms(RowReader *reader, const char *column)
@@ -621,6 +604,7 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	get_words(&reader, "args", &spec->args);
 	get_words(&reader, "entrypoint", &spec->entrypoint);
 	spec->environment = get_pairs(&reader, "environment", &spec->n_environment);
+	spec->secrets = get_pairs(&reader, "secret_environment", &spec->n_secrets);
 	spec->labels = get_pairs(&reader, "labels", &spec->n_labels);
 	spec->working_directory = get_text(&reader, "working_directory");
 	spec->run_as = get_text(&reader, "run_as");
@@ -646,7 +630,6 @@ cm_store_read_spec(HeapTuple tuple, TupleDesc desc, CmJobSpec *spec, CmProblem *
 	spec->host_loss_grace_ms = get_pause_ms(&reader, "host_loss_grace");
 	spec->keep_container_ms = get_pause_ms(&reader, "keep_container");
 	check_host_labels(&reader);
-	refuse_unavailable(&reader);
 	return !reader.failed;
 }
 

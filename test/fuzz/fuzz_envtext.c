@@ -46,8 +46,8 @@ check_variables(const char *text, int n)
 		REQUIRE(cm_envtext_parse(again, second, &problem) == n);
 		for (int i = 0; i < n; i++)
 			REQUIRE(second[i].n_name == first[i].n_name && second[i].n_value == first[i].n_value &&
-					memcmp(second[i].name, first[i].name,
-						   first[i].n_name + 1 + first[i].n_value) == 0);
+					memcmp(second[i].name, first[i].name, first[i].n_name + 1 + first[i].n_value) ==
+						0);
 	}
 	free(again);
 }
