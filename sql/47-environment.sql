@@ -69,7 +69,9 @@ AS $$
                format('environment template "%s"', template_environment) AS source
         FROM cm_internal.read_environment(cm_internal.find_environment_template(template_environment)) v
         UNION ALL
-        SELECT 2, e.key, e.value, e.is_secret, format('template "%s"', template)
+        SELECT 2, e.key, e.value, e.is_secret,
+               CASE WHEN e.key LIKE 'CM\_PARAM\_%' THEN format('parameter "%s"', substr(e.key, 10))
+                    ELSE format('template "%s"', template) END
         FROM (SELECT e.key, e.value, false AS is_secret FROM jsonb_each(filled) e
               UNION ALL SELECT e.key, e.value, true FROM jsonb_each(filled_secrets) e) e
         WHERE NOT EXISTS (SELECT FROM own o WHERE o.key = e.key)

@@ -71,7 +71,7 @@ CREATE VIEW cm_secrets_load AS
 SELECT NULL::text AS name, NULL::text AS value, NULL::text AS namespace WHERE false;
 ALTER VIEW cm_secrets_load ALTER COLUMN namespace SET DEFAULT 'default';
 COMMENT ON VIEW cm_secrets_load IS
-    'Takes secrets: INSERT, or COPY cm_secrets_load (name, value) FROM STDIN. Each row is cm_set_secret.';
+    'Takes secrets by INSERT or COPY; each row is cm_set_secret. COPY cm_secrets_load (name, value) FROM STDIN. Nothing can be read from it.';
 COMMENT ON COLUMN cm_secrets_load.name IS 'Name of the secret.';
 COMMENT ON COLUMN cm_secrets_load.value IS 'Its value.';
 COMMENT ON COLUMN cm_secrets_load.namespace IS 'Its namespace; default unless said.';

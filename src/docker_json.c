@@ -8,6 +8,10 @@
  * the character itself before it sees them.  The same pass bounds the depth,
  * so that the parser's recursion cannot reach check_stack_depth(), and counts
  * the values, so that the tree takes three allocations however it is shaped.
+ *
+ * Nor does it let through the variables of a container, which may be secrets: an
+ * engine tells them whoever asks, nobody here reads them, and the parser's copies
+ * of them would stay in memory.
  */
 #include "postgres.h"
 
@@ -18,7 +22,8 @@
 #include "compat.h"
 #include "docker_json.h"
 
-#define N_ESCAPE_BYTES 6 /* \uXXXX */
+#define N_ESCAPE_BYTES 6		   /* \uXXXX */
+#define ENVIRONMENT_KEY "\"Env\":" /* as engines write it */
 
 /* What the first pass learns. */
 typedef struct JsonExtent
@@ -147,28 +152,54 @@ count_structure(char c, int *depth, JsonExtent *extent, const char **error)
 	return true;
 }
 
-/* The first pass, in place: the text only gets shorter. */
+/* Is the array that opens at the end of the text one of variables? */
 static bool
-prepare_text(char *text, size_t n_bytes, JsonExtent *extent, const char **error)
+is_environment(const char *text, const char *end)
 {
-	const char *from = text;
-	const char *end = text + n_bytes;
+	size_t n_key = sizeof(ENVIRONMENT_KEY) - 1;
+
+	return end - text >= n_key && memcmp(end - n_key, ENVIRONMENT_KEY, n_key) == 0;
+}
+
+/* Steps over what a string has within its quotes. */
+static const char *
+skip_string(const char *from, const char *end)
+{
+	while (from < end && *from != '"')
+		from += *from == '\\' ? 2 : 1;
+	return Min(from, end);
+}
+
+/* The first pass.  The text has room for n_bytes and a zero. */
+static bool
+prepare_text(const char *from, size_t n_bytes, char *text, JsonExtent *extent, const char **error)
+{
+	const char *end = from + n_bytes;
 	char *to = text;
 	int depth = 0;
+	int environment_depth = 0; /* of the array that it is in; 0: none */
 	bool in_string = false;
 
 	extent->max_values = 1;
 	while (from < end)
 	{
-		if (in_string && *from == '\\')
+		if (in_string && environment_depth > 0)
+			from = skip_string(from, end);
+		if (in_string && from < end && *from == '\\')
 		{
 			to = resolve_escape(to, &from, end);
 			continue;
 		}
+		if (from == end)
+			break;
 		if (*from == '"')
 			in_string = !in_string;
 		else if (!in_string && !count_structure(*from, &depth, extent, error))
 			return false;
+		if (!in_string && environment_depth == 0 && *from == '[' && is_environment(text, to))
+			environment_depth = depth;
+		if (depth < environment_depth)
+			environment_depth = 0;
 		*to++ = *from++;
 	}
 	*to = '\0';
@@ -334,8 +365,7 @@ cm_json_parse(const char *bytes, size_t n_bytes, const char **error)
 	}
 
 	text = palloc(n_bytes + 1);
-	memcpy(text, bytes, n_bytes);
-	if (prepare_text(text, n_bytes, &extent, error))
+	if (prepare_text(bytes, n_bytes, text, &extent, error))
 		root = build_tree(text, &extent, error);
 	pfree(text);
 	return root;

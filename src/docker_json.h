@@ -47,7 +47,8 @@ typedef struct CmJson
 /*
  * Parses n_bytes into the current memory context.  NULL with a reason in
  * *error (static text or palloc'ed) where that is not one JSON value within
- * the bounds above, or holds a \u0000.  Throws only on out of memory.
+ * the bounds above, or holds a \u0000.  Throws only on out of memory.  Texts in an
+ * array that is a member called Env are empty: they may be secrets.
  */
 extern CmJson *cm_json_parse(const char *bytes, size_t n_bytes, const char **error);
 

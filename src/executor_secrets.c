@@ -84,9 +84,9 @@ cm_secrets_make_body(CmTask *task)
 		}
 	}
 	if (i == n)
-		body = cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
-									 task->pids_limit, (const char *const *) values,
-									 task->spec_hash);
+		body =
+			cm_engine_create_body(&task->host->engine, &cm_ex.identity, &task->spec,
+								  task->pids_limit, (const char *const *) values, task->spec_hash);
 	wipe_all(values, n);
 	pfree(values);
 	return body;

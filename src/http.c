@@ -35,6 +35,7 @@
 
 #include "crypto.h"
 #include "http.h"
+#include "http_memory.h"
 #include "http_tls.h"
 
 /* CURLOPT_QUICK_EXIT came with 7.87. */
@@ -397,7 +398,7 @@ reserve_body(CmHttpRequest *request, size_t n_more)
 		return true;
 	while (n_new < n_needed)
 		n_new *= 2;
-	grown = realloc(request->body, n_new);
+	grown = cm_http_reallocate(request->body, n_new);
 	if (grown == NULL)
 		return false;
 	request->body = grown;
@@ -1339,7 +1340,7 @@ cm_http_cancel(CmHttpRequest *request)
 	leave_pool(request);
 	curl_slist_free_all(request->own_headers);
 	free(request->peer_certificate);
-	free(request->body);
+	cm_http_free(request->body);
 	free(request);
 }
 
@@ -1435,7 +1436,7 @@ cm_http_consume(CmHttpRequest *request, size_t n_bytes)
 		request->start = 0;
 		if (request->n_allocated > KEPT_BODY_BYTES)
 		{
-			free(request->body);
+			cm_http_free(request->body);
 			request->body = NULL;
 			request->n_allocated = 0;
 		}
@@ -1501,71 +1502,6 @@ make_header_lists(CmHttp *http)
 		   curl_slist_append(http->headers_tar, "Content-Type: application/x-tar") != NULL;
 }
 
-/*
- * libcurl's memory.  Bodies and headers of requests may hold secrets, and libcurl
- * copies them where it likes: whatever it frees is wiped.  The size stands before
- * the bytes, in as much room as keeps them aligned.
- */
-#define SIZE_ROOM 16
-
-static void *
-allocate(size_t n_bytes)
-{
-	char *block = n_bytes < SIZE_MAX - SIZE_ROOM ? malloc(n_bytes + SIZE_ROOM) : NULL;
-
-	if (block == NULL)
-		return NULL;
-	memcpy(block, &n_bytes, sizeof(n_bytes));
-	return block + SIZE_ROOM;
-}
-
-static size_t
-get_size(const void *bytes)
-{
-	size_t n_bytes;
-
-	memcpy(&n_bytes, (const char *) bytes - SIZE_ROOM, sizeof(n_bytes));
-	return n_bytes;
-}
-
-static void
-wipe_and_free(void *bytes)
-{
-	if (bytes == NULL)
-		return;
-	cm_crypto_wipe(bytes, get_size(bytes));
-	free((char *) bytes - SIZE_ROOM);
-}
-
-static void *
-reallocate(void *bytes, size_t n_bytes)
-{
-	void *moved = allocate(n_bytes);
-
-	if (moved == NULL || bytes == NULL)
-		return moved;
-	memcpy(moved, bytes, Min(n_bytes, get_size(bytes)));
-	wipe_and_free(bytes);
-	return moved;
-}
-
-static char *
-duplicate(const char *text)
-{
-	size_t n_bytes = strlen(text) + 1;
-	char *copy = allocate(n_bytes);
-
-	return copy != NULL ? memcpy(copy, text, n_bytes) : NULL;
-}
-
-static void *
-allocate_zeroed(size_t n, size_t size)
-{
-	void *bytes = size == 0 || n <= SIZE_MAX / size ? allocate(n * size) : NULL;
-
-	return bytes != NULL ? memset(bytes, 0, n * size) : NULL;
-}
-
 /* Not when the library is loaded: that may be in the postmaster. */
 static void
 init_curl(void)
@@ -1575,8 +1511,9 @@ init_curl(void)
 
 	if (is_initialized)
 		return;
-	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, allocate, wipe_and_free, reallocate, duplicate,
-							 allocate_zeroed) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, cm_http_allocate, cm_http_free,
+							 cm_http_reallocate, cm_http_duplicate,
+							 cm_http_allocate_zeroed) != CURLE_OK)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize libcurl")));
 	version = curl_version_info(CURLVERSION_NOW);
 	if (version->version_num < MIN_CURL_VERSION ||

@@ -401,8 +401,8 @@ check_secret(const CmJobSpec *spec, const CmPair *pair, CmProblem *problem)
 		return false;
 	if (strncmp(pair->name, CM_PARAMETER_PREFIX, strlen(CM_PARAMETER_PREFIX)) == 0)
 	{
-		refuse(problem, NOT_ALLOWED, "secret_environment", "environment variable \"%s\" is reserved",
-			   show_text(pair->name, shown));
+		refuse(problem, NOT_ALLOWED, "secret_environment",
+			   "environment variable \"%s\" is reserved", show_text(pair->name, shown));
 		return add_hint(problem, "Names that begin with " CM_PARAMETER_PREFIX
 								 " have the values of parameters; choose another.");
 	}

@@ -168,6 +168,10 @@ store(const Secret *secret)
 		check_may_replace(values);
 	is_new = SPI_processed > 0 &&
 			 DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+	if (is_new && SPI_execute_with_args("INSERT INTO cm_internal.secret_uses (secret)"
+										" VALUES ($1 || '/' || $2) ON CONFLICT DO NOTHING",
+										2, types, values, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not store the secret");
 	cm_sqlapi_end_as_owner(&as_owner);
 	SPI_finish();
 	cm_shmem_wake_at_commit(CM_WAKE_HOSTS);

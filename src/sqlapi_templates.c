@@ -640,8 +640,8 @@ fill_variables(Filling *f)
 
 	if (!has_value(&f->template, "environment"))
 		return;
-	variables = leave_out_own(get_value(&f->template, "environment"),
-							  get_jsonb(&f->job, "environment"));
+	variables =
+		leave_out_own(get_value(&f->template, "environment"), get_jsonb(&f->job, "environment"));
 	variables = leave_out_own(variables, get_jsonb(&f->job, "secret_environment"));
 	merge_column(&f->job, "environment", fill_environment(f, variables));
 }

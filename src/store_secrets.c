@@ -79,8 +79,8 @@ note_uses(const CmTaken *taken, int n)
 	for (int i = 0; i < n; i++)
 		for (int s = 0; taken[i].secrets != NULL && s < taken[i].spec.n_secrets; s++)
 			names = accumArrayResult(
-				names, CStringGetTextDatum(cm_store_text_from_utf8(taken[i].secrets[s].name)), false,
-				TEXTOID, CurrentMemoryContext);
+				names, CStringGetTextDatum(cm_store_text_from_utf8(taken[i].secrets[s].name)),
+				false, TEXTOID, CurrentMemoryContext);
 	if (names == NULL)
 		return;
 	value = makeArrayResult(names, CurrentMemoryContext);

@@ -274,7 +274,7 @@ CALL try($$SELECT cm_abandon_job(4711, ' ')$$);
 CALL try($$SELECT cm_abandon_job(4711, repeat('x', 1001))$$);
 CALL try($$SELECT cm_abandon_job(4711, 'gone')$$);
 
--- Not in this version, refused by name
+-- Secrets and templates that are not there, options that nobody may have
 CALL submit($$'busybox', secret_environment => '{"A": "s"}'$$);
 CALL submit($$'busybox', environment_template => 'e'$$);
 CALL submit($$'busybox', docker_options => '{"Privileged": true}'$$);

@@ -54,8 +54,9 @@ static const struct
 	{"A=1\rB=2", 1, "line 1 has a carriage return within it"},
 	{"A=1\r\r\n", 1, "line 1 has a carriage return within it"},
 	{"A=1\nB=2\nA=3", 3, "line 3 has key \"A\" again, which line 1 has"},
-	{"X=\nCONTAINER_MANAGER_JOB=1", 2, "line 2 has a key that is reserved"},
-	{"CONTAINER_MANAGER_=1", 1, "line 1 has a key that is reserved"},
+	{"X=\nCONTAINER_MANAGER_JOB=1", 2, "line 2 has a key that begins with CONTAINER_MANAGER_"},
+	{"CONTAINER_MANAGER_=1", 1, "line 1 has a key that begins with CONTAINER_MANAGER_"},
+	{"CM_PARAM_x=1", 1, "line 1 has a key that begins with CM_PARAM_"},
 };
 
 static void
