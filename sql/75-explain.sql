@@ -555,7 +555,8 @@ AS $$
         FROM jsonb_each_text(jsonb_build_object('/tmp', j.memory_limit) || j.tmpfs) t
         UNION ALL
         SELECT 80, e.key, ARRAY['-e', e.key || '=' || e.value]
-        FROM jsonb_each_text('{"HOME": "/tmp", "TMPDIR": "/tmp"}'::jsonb || coalesce(j.environment, '{}')) e
+        FROM jsonb_each_text(('{"HOME": "/tmp", "TMPDIR": "/tmp"}'::jsonb || coalesce(j.environment, '{}'))
+            - ARRAY(SELECT jsonb_object_keys(j.secret_environment))) e
         UNION ALL
         SELECT 81, s.name, ARRAY['-e', s.name]
         FROM jsonb_object_keys(j.secret_environment) s (name)

@@ -45,23 +45,6 @@ sub build_image
 	return $engine->docker(qw(rm building));
 }
 
-# Copies a file or folder to the same place below the root, links followed.
-sub copy_into
-{
-	my ($root, @paths) = @_;
-	IPC::Run::run([ qw(cp -rL --parents --no-preserve=mode), @paths, "$root/" ])
-	  or die "could not copy @paths\n";
-	return;
-}
-
-# The libraries that a program is linked to, its loader included.
-sub libraries_of
-{
-	my ($program) = @_;
-	my %seen;
-	return grep { !$seen{$_}++ } qx(ldd $program) =~ m{(/\S+)}g;
-}
-
 # No shell, no /tmp, nothing but the program, its libraries and its modules.
 sub import_interpreter
 {
@@ -69,8 +52,8 @@ sub import_interpreter
 	return import_tree($ref,
 		sub {
 			my ($root) = @_;
-			copy_into($root, $program, libraries_of($program), @modules);
-			chmod 0755, "$root$program", map { "$root$_" } libraries_of($program);
+			CM::Engine::copy_into($root, $program, CM::Engine::libraries_of($program), @modules);
+			chmod 0755, "$root$program", map { "$root$_" } CM::Engine::libraries_of($program);
 		},
 		"ENTRYPOINT [\"$program\"]");
 }

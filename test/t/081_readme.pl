@@ -149,7 +149,9 @@ is((as_role('app', 'SET container_manager.default_timeout = 5; SHOW container_ma
 my @views = column(q{SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass
 	AND d.objid = c.oid AND d.deptype = 'e' WHERE c.relkind = 'v' AND c.relname LIKE 'cm\_%' ORDER BY 1});
 may('watcher', "SELECT 'seen' FROM $_ LIMIT 1", $_ =~ /queue_status|certificates|requests/ ? qr/\A(?:seen)?\z/ : qr/\Aseen\z/, "look at $_")
-  for @views;
+  for grep { !/secrets/ } @views;
+may('app', 'SELECT name FROM cm_secrets', qr/\A\z/, 'look for its secrets');
+may_not('watcher', $_) for ('TABLE cm_secrets', 'TABLE cm_secrets_load');
 may_not('watcher', $_) for ('TABLE cm_jobs', "SELECT cm_job_output($mine)",
 	"SELECT cm_submit_job('busybox:demo', 'true')", "INSERT INTO cm_jobs (image) VALUES ('busybox:demo')");
 
@@ -215,7 +217,7 @@ my %known = map { $_ => 1 } column(q{
 	UNION SELECT unnest(regexp_matches(pg_get_constraintdef(oid), '''(\w+)''', 'g')) FROM pg_constraint
 		WHERE conname IN ('status_is_known', 'failure_reason_is_known', 'placement_strategy_is_known')});
 # Neither a column nor a setting: who disabled a host, and a key of executor_config.
-$known{$_} = 1 for qw(container_manager require_userns);
+$known{$_} = 1 for qw(container_manager require_userns registry_auth);
 my @words = map { /\A([a-z]+(?:_[a-z]+)+)(?: => .*| = .*)?\z/ ? $1 : () } code_words($readme =~ s/^```.*?^```$//gmsr);
 is(join(' ', grep { !$known{$_} && !$public{$_} && !$channel{$_} } @words), '',
 	'every column, parameter and setting exists');

@@ -106,7 +106,7 @@ is(sql("SELECT string_agg(name || ' ' || source, ', ' ORDER BY name) FROM cm_job
 
 # --- in order: image < template's environment template < template < job's environment template < job
 $engine->import_busybox('busybox:env', env => { map { $_ => 0 } qw(A B C D Z) });
-sql("INSERT INTO cm_environment_templates VALUES ('low', NULL, E'A=1\nB=1\nC=1\nD=1\nS=1\nT=1\nU=1'), ('high', NULL, E'C=3\nD=3\nT=3')");
+sql("INSERT INTO cm_environment_templates VALUES ('low', NULL, replace('A=1 B=1 C=1 D=1 S=1 T=1 U=1', ' ', chr(10))), ('high', NULL, replace('C=3 D=3 T=3', ' ', chr(10)))");
 sql(q[SELECT cm_create_template('layered', 'busybox:env', 'echo "$Z$A$B$C$D$E$T" {{p}}; printf %s "$S$U" | md5sum',
 	environment_template => 'low', environment => '{"B": "{{q}}", "C": "2", "D": "{{unused}}", "U": "2"}', parameters => '{"unused": null}',
 	secret_environment => '{"S": "bound", "T": "bound"}')]);

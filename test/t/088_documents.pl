@@ -13,7 +13,20 @@ CM::Engine->require_engine;
 
 my $engine = CM::Engine->start(name => 'documents');
 $engine->import_busybox('busybox:demo');
-my $node = CM::Cluster->new_preloaded('main');
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $node = CM::Cluster->new_preloaded('main', 'container_manager.secret_key_file' => "$dir/secret.key", 'listen_addresses' => '*');
+
+# As the documents have it: a key, and a server that is where the engine is.
+open(my $key, '>', "$dir/secret.key") or die "could not write a key: $!\n";
+print $key 'ab' x 32, "\n";
+close $key or die "could not write a key: $!\n";
+chmod 0600, "$dir/secret.key";
+$node->append_conf('pg_hba.conf', 'host jobs reporter 10.209.0.0/16 scram-sha-256');
+(my $here = $engine->address) =~ s/\.2\z/.1/;
+$engine->as_root(qw(iptables -t nat -A PREROUTING -i docker0 -p tcp --dport), $node->port, qw(-j DNAT --to-destination), "$here:" . $node->port);
+$engine->as_root(qw(iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE));
+chomp(my $bindir = qx'"${PG_CONFIG:-pg_config}" --bindir');
+$engine->import_with_program('psql:demo', "$bindir/psql");
 $node->start;
 
 # Columns are as wide as what is in them, and some of that is told by a clock.
@@ -50,7 +63,9 @@ sub run_document
 		{
 			my ($language, $text) = @$block;
 			@results = run_sql($database, $text, "$name, $heading") if $language eq 'sql';
-			is(tidy($results[-1] // ''), tidy($text), "$name, $heading: output as shown") if $language eq '' && @results;
+			is(tidy($results[-1] // ''), tidy($text), "$name, $heading: output as shown")
+			  || diag($node->safe_psql($database, 'SELECT id, status, error, cm_job_stderr(id) FROM cm_jobs ORDER BY id DESC LIMIT 1'))
+			  if $language eq '' && @results;
 			@results = () if $language ne 'sql';
 		}
 	}

@@ -14,6 +14,7 @@ use strict;
 use warnings;
 
 use CM::Http qw(unix_http unix_json);
+use File::Basename qw(basename dirname);
 use File::Temp ();
 use IO::Select;
 use IO::Socket::UNIX;
@@ -256,6 +257,37 @@ sub busybox_tree
 	  or die "tar failed\n";
 	$tree_file = $tar;
 	return $tree_file->filename;
+}
+
+# Copies a file or folder to the same place below the root, links followed.
+sub copy_into
+{
+	my ($root, @paths) = @_;
+	IPC::Run::run([ qw(cp -rL --parents --no-preserve=mode), @paths, "$root/" ])
+	  or die "could not copy @paths\n";
+	return;
+}
+
+# The libraries that a program is linked to, its loader included.
+sub libraries_of
+{
+	my ($program) = @_;
+	my %seen;
+	return grep { !$seen{$_}++ } qx(ldd $program) =~ m{(/\S+)}g;
+}
+
+# The same image with a program of this machine in its place, and in PATH.
+sub import_with_program
+{
+	my ($self, $ref, $program) = @_;
+	my $root = File::Temp->newdir;
+	my $tar = File::Temp->new(SUFFIX => '.tar');
+	copy_into("$root", $program, libraries_of($program));
+	chmod 0755, "$root$program", map { "$root$_" } libraries_of($program);
+	IPC::Run::run([ 'cp', busybox_tree(), $tar->filename ]) or die "could not copy the tree\n";
+	IPC::Run::run([ qw(tar --owner=0 --group=0 --numeric-owner --mode=go+rX -C), "$root", '-rf', $tar->filename, map { basename($_) } glob("$root/*") ])
+	  or die "tar failed\n";
+	return $self->docker('import', '--change', 'ENV PATH=/bin:' . dirname($program), '--change', 'CMD ["sh"]', $tar->filename, $ref);
 }
 
 sub _spew
