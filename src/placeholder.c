@@ -4,7 +4,8 @@
  *
  * What is known of a shell's syntax here is for the writer of a template, who is
  * told at once that a placeholder in quotes would not do what it looks like.  That
- * no value is ever parsed does not rest on it.
+ * a value is one word does not rest on it, but that a word is not taken for an
+ * expression does: some shells run the commands that they find in a subscript there.
  */
 #include "placeholder.h"
 
@@ -26,6 +27,43 @@ static bool
 ends_word(char c)
 {
 	return c != '\0' && strchr(" \t\n;&|()", c) != NULL;
+}
+
+/* How deep it is in brackets that were opened here, or are open already. */
+static void
+count_depth(int *depth, bool opens, char c, char closing)
+{
+	if (c == closing)
+		*depth -= *depth > 0;
+	else if (opens || *depth > 0)
+		(*depth)++;
+}
+
+/*
+ * Expressions: $(( )) and (( )), $[ ] and [[ ]] and subscripts, ${ }.  In double
+ * quotes, only what a $ begins is one.
+ */
+static void
+pass_expression_char(CmPlaceholderScan *scan, char c)
+{
+	bool is_quoted = scan->quote != 0;
+	char before = scan->before;
+
+	if (c == '(' || c == ')')
+	{
+		bool opens = scan->n_parens == 0 && c == '(' && before == '(' &&
+					 (!is_quoted || scan->before_that == '$');
+
+		count_depth(&scan->n_parens, opens, c, ')');
+		scan->n_parens += opens; /* for the first of the two */
+	}
+	else if (c == '[' || c == ']')
+		count_depth(&scan->n_brackets,
+					before == '$' || (!is_quoted && (before == '[' || before == '_' ||
+													 cm_chars_is_alnum(before))),
+					c, ']');
+	else if (c == '{' || c == '}')
+		count_depth(&scan->n_braces, before == '$', c, '}');
 }
 
 /* One character of a shell's text; quotes in comments open nothing. */
@@ -57,8 +95,11 @@ pass_char(CmPlaceholderScan *scan)
 {
 	char c = *scan->at++;
 
+	if (scan->is_shell && !scan->is_escaped && !scan->is_comment && scan->quote != '\'')
+		pass_expression_char(scan, c);
 	if (scan->is_shell)
 		pass_shell_char(scan, c);
+	scan->before_that = scan->before;
 	scan->before = c;
 }
 
@@ -89,6 +130,8 @@ judge_place(const CmPlaceholderScan *scan)
 		return CM_PLACEHOLDER_BEHIND_HERE;
 	if (scan->quote != 0 || scan->is_escaped || scan->before == '$')
 		return CM_PLACEHOLDER_QUOTED;
+	if (scan->n_parens + scan->n_brackets + scan->n_braces > 0)
+		return CM_PLACEHOLDER_IN_EXPRESSION;
 	return CM_PLACEHOLDER_FOUND;
 }
 

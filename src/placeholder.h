@@ -8,7 +8,8 @@
  *
  * In a text for a shell the value is never put at all, but "$CM_PARAM_name", with
  * its quotes: a variable that has the value.  A shell does not parse what a
- * variable expands to, so that no value can become anything but one word.
+ * variable expands to, so that no value can become anything but one word; and it
+ * may not stand where a word is evaluated.
  */
 #ifndef CM_PLACEHOLDER_H
 #define CM_PLACEHOLDER_H
@@ -23,9 +24,10 @@ typedef enum CmPlaceholderKind
 {
 	CM_PLACEHOLDER_END, /* there is none any more; literal is the rest */
 	CM_PLACEHOLDER_FOUND,
-	CM_PLACEHOLDER_MALFORMED,  /* "{{" without a name and "}}" */
-	CM_PLACEHOLDER_QUOTED,	   /* for a shell: in quotes, or behind "\" or "$" */
-	CM_PLACEHOLDER_BEHIND_HERE /* for a shell: behind "<<", perhaps in a here-document */
+	CM_PLACEHOLDER_MALFORMED,	 /* "{{" without a name and "}}" */
+	CM_PLACEHOLDER_QUOTED,		 /* for a shell: in quotes, or behind "\" or "$" */
+	CM_PLACEHOLDER_BEHIND_HERE,	 /* for a shell: behind "<<", perhaps in a here-document */
+	CM_PLACEHOLDER_IN_EXPRESSION /* for a shell: as in $(( )), [[ ]], a[ ], ${ } */
 } CmPlaceholderKind;
 
 typedef struct CmPlaceholder
@@ -33,7 +35,7 @@ typedef struct CmPlaceholder
 	CmPlaceholderKind kind;
 	const char *literal; /* what stands before it */
 	size_t n_literal;
-	const char *name; /* of FOUND, QUOTED and BEHIND_HERE: not terminated */
+	const char *name; /* unless MALFORMED or END: not terminated */
 	size_t n_name;
 } CmPlaceholder;
 
@@ -46,7 +48,11 @@ typedef struct CmPlaceholderScan
 	bool is_escaped; /* a backslash takes the next character */
 	bool is_comment;
 	bool is_behind_here;
-	char before; /* the character before */
+	int n_parens;	  /* how deep it is in (( )), 0: it is not */
+	int n_brackets;	  /* in [ ] that have an expression */
+	int n_braces;	  /* in ${ } */
+	char before;	  /* the character before */
+	char before_that; /* and the one before that */
 } CmPlaceholderScan;
 
 extern void cm_placeholder_begin(CmPlaceholderScan *scan, const char *text, bool is_shell);

@@ -288,6 +288,14 @@ throw_bad_placeholder(const Filling *f, const CmPlaceholder *found)
 					"Use a variable of the template's environment there: '{\"NAME\": \"%s\"}' and $NAME.",
 					shown));
 			break;
+		case CM_PLACEHOLDER_IN_EXPRESSION:
+			throw_of_column(
+				f->column,
+				psprintf("placeholder %s in command stands in an expression of the shell", shown),
+				psprintf(
+					"Some shells run commands that a value has there. Check it first: case %s in ''|*[!0-9]*) exit 2;; esac; n=%s; echo $((n + 1)).",
+					shown, shown));
+			break;
 		default:
 			throw_of_column(
 				f->column, psprintf("\"{{\" in %s does not begin a placeholder", f->column),

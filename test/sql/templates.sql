@@ -105,6 +105,7 @@ CALL make($$'busybox', 'echo {{a-b}}'$$);
 CALL make($$'busybox', 'echo ''{{a}}'''$$);
 CALL make($$'busybox', 'echo "{{a}}"'$$);
 CALL make($$'busybox', 'echo ${{a}}'$$);
+CALL make($$'busybox', 'echo $((1 + {{a}}))'$$);
 CALL make($$'busybox', E'cat <<E\n{{a}}\nE'$$);
 CALL make($$'busybox', args => '{"{{"}'$$);
 CALL make($$'busybox', args => '{sh,-c,"echo {{a}}"}'$$);

@@ -13,7 +13,7 @@
 static const char *
 rebuild(const char *text, bool is_shell, char *out, size_t out_size)
 {
-	static const char *const ends[] = {"", "", " !malformed", " !quoted", " !here"};
+	static const char *const ends[] = {"", "", " !malformed", " !quoted", " !here", " !expression"};
 	CmPlaceholderScan scan;
 	CmPlaceholder found;
 
@@ -77,7 +77,7 @@ static const Row rows[] = {
 	{"${{a}}", "$<a>", "$ !quoted"},
 	{"sh -c \"echo {{a}}\"", "sh -c \"echo <a>\"", "sh -c \"echo  !quoted"},
 	/* in the rest of its syntax */
-	{"`x {{a}}` $(y {{b}}) ${z:-{{c}}}", "`x <a>` $(y <b>) ${z:-<c>}", NULL},
+	{"`x {{a}}` $(y {{b}}) ${z:-c} {{c}}", "`x <a>` $(y <b>) ${z:-c} <c>", NULL},
 	{"a={{a}}; [ {{b}} = 1 ]", "a=<a>; [ <b> = 1 ]", NULL},
 	{"# it's\n{{a}}", "# it's\n<a>", NULL},
 	{"x # it's\n{{a}}", "x # it's\n<a>", NULL},
@@ -85,6 +85,28 @@ static const Row rows[] = {
 	{"(#'\n{{a}})", "(#'\n<a>)", NULL},
 	{"${x#'}'}{{a}}", "${x#'}'}<a>", NULL},
 	{"x#'{{a}}", "x#'<a>", "x#' !quoted"},
+	/* expressions */
+	{"$(({{a}}+1))", "$((<a>+1))", "$(( !expression"},
+	{"$(( (1) + (2*{{a}}) ))", "$(( (1) + (2*<a>) ))", "$(( (1) + (2* !expression"},
+	{"$((((1+2))+{{a}}))", "$((((1+2))+<a>))", "$((((1+2))+ !expression"},
+	{"$((1+2)) {{a}} $((3)) {{b}}", "$((1+2)) <a> $((3)) <b>", NULL},
+	{"((i+={{a}}))", "((i+=<a>))", "((i+= !expression"},
+	{"$(( $(x {{a}}) ))", "$(( $(x <a>) ))", "$(( $(x  !expression"},
+	{"\"$(( \"{{a}}\" ))\"", "\"$(( \"<a>\" ))\"", "\"$(( \" !expression"},
+	{"'$((' {{a}}", "'$((' <a>", NULL},
+	{"\"((\" {{a}}", "\"((\" <a>", NULL},
+	{"# ((\n{{a}}", "# ((\n<a>", NULL},
+	{"(x; (y)); {{a}}", "(x; (y)); <a>", NULL},
+	{"()) {{a}}", "()) <a>", NULL},
+	{"$[{{a}}+1]", "$[<a>+1]", "$[ !expression"},
+	{"[[ {{a}} -eq 1 ]]", "[[ <a> -eq 1 ]]", "[[  !expression"},
+	{"[[ x ]] {{a}}", "[[ x ]] <a>", NULL},
+	{"x[{{a}}]=1", "x[<a>]=1", "x[ !expression"},
+	{"x[y[1]+{{a}}]=1", "x[y[1]+<a>]=1", "x[y[1]+ !expression"},
+	{"ls *[0-9] x[ab] {{a}}", "ls *[0-9] x[ab] <a>", NULL},
+	{"${x:{{a}}}", "${x:<a>}", "${x: !expression"},
+	{"\"${x}\" ${y} {{a}}", "\"${x}\" ${y} <a>", NULL},
+	{"f() { x; }; {{a}}", "f() { x; }; <a>", NULL},
 	/* here-documents */
 	{"{{a}} <<E\n{{b}}\nE", "<a> <<E\n<b>\nE", "<a> <<E\n !here"},
 	{"x <<{{a}}", "x <<<a>", "x << !here"},
