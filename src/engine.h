@@ -249,6 +249,8 @@ typedef struct CmDifference
 extern bool cm_engine_find_difference(const CmEngine *engine, const CmInspect *inspect,
 									  const char *body, CmDifference *difference);
 extern const char *cm_engine_inspect_user(const CmInspect *inspect);
+/* 0: it has none. */
+extern int64 cm_engine_inspect_pids_limit(const CmInspect *inspect);
 
 extern CmHttpRequest *cm_engine_begin_kill(CmEngine *engine, const char *id,
 										   const char *signal_name, CmEngineDone on_done,

@@ -44,7 +44,6 @@ static const Field fields[] = {
 	{"Config", "User", SAME, false},
 	{"Config", "Tty", SAME, false},
 	{"HostConfig", "Privileged", SAME, false},
-	{"HostConfig", "Binds", NO_OTHERS, false},
 	{"HostConfig", "Mounts", SAME, true},
 	{"HostConfig", "VolumesFrom", NO_OTHERS, false},
 	{"HostConfig", "VolumeDriver", SAME, false},
@@ -248,6 +247,52 @@ is_log_config(const CmJson *asked, const CmJson *made)
 		   (options == NULL || has_members_of(cm_json_get(made, "Config"), options));
 }
 
+/* An image's own volumes have ids for names. */
+static bool
+is_anonymous(const char *name, size_t n_name)
+{
+	char id[CM_CONTAINER_ID_LEN + 1];
+
+	if (n_name != CM_CONTAINER_ID_LEN)
+		return false;
+	memcpy(id, name, n_name);
+	id[n_name] = '\0';
+	return cm_engine_is_id(id);
+}
+
+/* source:target:options */
+static bool
+is_volume_bind(const char *bind, const CmJson *mount)
+{
+	const char *source = cm_json_string(cm_json_get(mount, "Source"), "");
+	const char *target = cm_json_string(cm_json_get(mount, "Target"), "");
+	char *wanted = psprintf("%s:%s", source, target);
+	const char *options = bind + strlen(wanted);
+
+	if (strcmp(cm_json_string(cm_json_get(mount, "Type"), ""), "volume") != 0 ||
+		strncmp(bind, wanted, strlen(wanted)) != 0 || (*options != '\0' && *options != ':'))
+		return false;
+	return !cm_json_bool(cm_json_get(mount, "ReadOnly"), false) ||
+		   strncmp(options, ":ro", 3) == 0 || strstr(options, ",ro") != NULL;
+}
+
+/* podman tells of volumes as of binds, by their names. */
+static bool
+are_volumes(const CmJson *mounts, const CmJson *binds)
+{
+	for (int i = 0; binds != NULL && i < binds->count; i++)
+	{
+		const char *bind = cm_json_string(binds->items[i], "");
+		bool is_known = is_anonymous(bind, strcspn(bind, ":"));
+
+		for (int j = 0; mounts != NULL && j < mounts->count && !is_known; j++)
+			is_known = is_volume_bind(bind, mounts->items[j]);
+		if (!is_known)
+			return false;
+	}
+	return is_nothing(binds) || binds->kind == CM_JSON_ARRAY;
+}
+
 static bool
 is_as_asked(const CmEngine *engine, const Field *field, const CmJson *asked, const CmJson *made)
 {
@@ -301,7 +346,7 @@ may_be_mounted(const CmJson *mount, const CmJson *asked)
 		return true;
 	if (strcmp(type, "volume") != 0)
 		return false;
-	if (strnlen(name, CM_CONTAINER_ID_LEN + 1) == CM_CONTAINER_ID_LEN && cm_engine_is_id(name))
+	if (is_anonymous(name, strlen(name)))
 		return true;
 	for (int i = 0; asked != NULL && i < asked->count; i++)
 		if (strcmp(cm_json_string(cm_json_get(asked->items[i], "Type"), ""), "volume") == 0 &&
@@ -366,8 +411,11 @@ find_difference(const CmEngine *engine, const CmJson *asked, const CmJson *made,
 				CmDifference *difference)
 {
 	const CmJson *ulimits = cm_json_path(asked, "HostConfig", "Ulimits");
+	const CmJson *binds = cm_json_path(made, "HostConfig", "Binds");
 	const CmJson *mount = find_bad_mount(asked, made);
 
+	if (!are_volumes(cm_json_path(asked, "HostConfig", "Mounts"), binds))
+		return set_difference(difference, "HostConfig", "Binds", NULL, binds);
 	for (size_t i = 0; i < lengthof(fields); i++)
 	{
 		const Field *field = &fields[i];
@@ -404,4 +452,10 @@ const char *
 cm_engine_inspect_user(const CmInspect *inspect)
 {
 	return cm_json_string(cm_json_path(inspect->reply, "Config", "User"), "");
+}
+
+int64
+cm_engine_inspect_pids_limit(const CmInspect *inspect)
+{
+	return cm_json_int(cm_json_path(inspect->reply, "HostConfig", "PidsLimit"), 0);
 }

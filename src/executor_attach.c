@@ -14,8 +14,6 @@
 
 #include "executor_internal.h"
 
-#define MAX_REFUSALS 8
-
 static CmEngine *
 engine_of(CmTask *task)
 {
@@ -125,7 +123,7 @@ static bool
 is_final(const CmTask *task, const CmFault *fault)
 {
 	return fault->kind == CM_FAULT_REFUSED &&
-		   (fault->http_status < 500 || task->n_refusals >= MAX_REFUSALS);
+		   (fault->http_status < 500 || task->n_refusals >= CM_MAX_REFUSALS);
 }
 
 /* An id, or its beginning, would do for the engine, but is no name. */

@@ -29,10 +29,6 @@
 /* A create that gets no answer for so long, though the host answers others, is
  * given up. */
 #define GIVE_UP_MS 120000
-/* Removals that are refused; what is left is then found by a later list.  And
- * creates for a name that is taken, though no container has it. */
-#define MAX_REFUSALS 8
-
 #define US_1970_TO_2000 ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 /* --- when a call went wrong --- */
@@ -304,6 +300,30 @@ take_over(CmTask *task, const CmInspect *inspect)
 	}
 }
 
+/* Whoever loses again and again what it has just made is asked less often, and given up. */
+static void
+note_gone(CmTask *task)
+{
+	bool was_made = task->created_ms != 0 && !task->s.has_id && task->s.state == CM_LAUNCHING;
+
+	task->n_failures = 0;
+	task->s.seen = CM_SEEN_ABSENT;
+	if (!was_made)
+		return;
+	task->created_ms = 0;
+	if (++task->n_lost >= CM_MAX_REFUSALS)
+		cm_task_refuse(task, CM_REASON_INFRASTRUCTURE,
+					   psprintf("host \"%s\" lost %d containers as soon as they were made",
+								task->host->name, task->n_lost),
+					   NULL, "Look for what removes containers there, and at the engine's log.");
+	else if (task->n_lost > 1)
+	{
+		task->s.seen = CM_SEEN_UNKNOWN;
+		task->wake_ms = cm_ex.now_ms + Min(LOOK_DELAY_MS * task->n_lost, LOOK_DELAY_MAX_MS);
+		cm_task_release_start_slot(task);
+	}
+}
+
 static void
 note_inspect(CmHttpRequest *request, void *arg)
 {
@@ -321,10 +341,7 @@ note_inspect(CmHttpRequest *request, void *arg)
 		take_over(task, &inspect);
 	}
 	else if (fault.kind == CM_FAULT_REFUSED && fault.http_status == 404)
-	{
-		task->n_failures = 0;
-		task->s.seen = CM_SEEN_ABSENT;
-	}
+		note_gone(task);
 	else
 		cm_call_lose_sight(task);
 	MemoryContextSwitchTo(cm_ex.turn_context);
@@ -371,7 +388,7 @@ static void
 doubt_name(CmTask *task, const CmFault *fault)
 {
 	task->s.seen = CM_SEEN_UNKNOWN;
-	if (task->n_refusals < MAX_REFUSALS)
+	if (task->n_refusals < CM_MAX_REFUSALS)
 	{
 		doubt(task);
 		return;
@@ -632,7 +649,7 @@ note_removed(CmHttpRequest *request, void *arg)
 	bool is_gone = cm_engine_read_remove(request, &fault);
 
 	cm_http_finish(request);
-	if (!is_gone && fault.kind == CM_FAULT_REFUSED && ++task->n_refusals < MAX_REFUSALS)
+	if (!is_gone && fault.kind == CM_FAULT_REFUSED && ++task->n_refusals < CM_MAX_REFUSALS)
 	{
 		/* Still running, or its removal is under way: look. */
 		task->s.seen = CM_SEEN_UNKNOWN;

@@ -78,14 +78,30 @@ remove_probe(CmTask *task)
 
 static void read_next_file(CmTask *task);
 
-/*
- * An engine that said no, or nonsense, will say so again; a file that is not
- * there lists nobody.
- */
+/* A file that is not there lists nobody; nonsense will be told again. */
 static bool
 is_final(const CmFault *fault)
 {
-	return fault->kind == CM_FAULT_REFUSED || fault->kind == CM_FAULT_GARBLED;
+	return (fault->kind == CM_FAULT_REFUSED && fault->http_status == 404) ||
+		   fault->kind == CM_FAULT_GARBLED;
+}
+
+/* It may tell another time, until it has failed to so often. */
+static bool
+give_up_or_wait(CmTask *task, const char *what, const CmFault *fault)
+{
+	if (fault->kind != CM_FAULT_UNREACHABLE && task->n_refusals >= CM_MAX_REFUSALS)
+	{
+		cm_task_refuse(task, CM_REASON_CREATE,
+					   psprintf("host \"%s\" did not tell %s of image \"%s\": %s", task->host->name,
+								what, task->spec.image, fault->message),
+					   fault->message, "Give the number of the user in run_as.");
+		return true;
+	}
+	cm_call_note_fault(task, fault);
+	if (fault->kind == CM_FAULT_UNSURE)
+		task->n_refusals++;
+	return false;
 }
 
 static void
@@ -118,7 +134,7 @@ note_file(CmHttpRequest *request, void *arg)
 	if (is_over)
 		take_file(task, text, n_bytes);
 	else
-		cm_call_lose_sight(task);
+		is_over = give_up_or_wait(task, "a file", &fault);
 	cm_http_finish(request);
 	if (is_over)
 		read_next_file(task);
@@ -152,7 +168,7 @@ note_probe(CmHttpRequest *request, void *arg)
 	else if (!is_made)
 		cm_call_lose_sight(task);
 	else
-		task->n_failures = task->n_refusals = 0;
+		task->n_failures = 0;
 	cm_http_finish(request);
 	if (is_made)
 		read_next_file(task);
@@ -190,7 +206,7 @@ note_image_user(CmHttpRequest *request, void *arg)
 	else if (is_final(&fault))
 		refuse_user(task, "is not told by the engine", "Give its number in run_as.");
 	else
-		cm_call_lose_sight(task);
+		(void) give_up_or_wait(task, "the user", &fault);
 	cm_http_finish(request);
 	cm_task_step(task);
 }
@@ -237,11 +253,25 @@ take_user_as_made(CmTask *task, const CmInspect *inspect)
 	return true;
 }
 
+/*
+ * One whose id is recorded was compared before; the setting that its limit is from may
+ * have changed since, which is no reason to give it up.
+ */
+static void
+take_limit_as_made(CmTask *task, const CmInspect *inspect)
+{
+	int64 limit = cm_engine_inspect_pids_limit(inspect);
+
+	if (task->s.has_id && limit > 0 && limit <= CM_MAX_PIDS)
+		task->pids_limit = (int) limit;
+}
+
 bool
 cm_guard_check_made(CmTask *task, const CmInspect *inspect)
 {
 	CmDifference difference;
 
+	take_limit_as_made(task, inspect);
 	if (!take_user_as_made(task, inspect))
 		return false;
 	if (!cm_engine_find_difference(&task->host->engine, inspect, cm_call_make_body(task),

@@ -236,6 +236,13 @@ typedef struct CmTaskLogs
 	int64 watched_bytes; /* ... to see that they do not stop coming */
 } CmTaskLogs;
 
+/*
+ * So often an engine may say no in one attempt to what should have worked, as to
+ * removals (what is left is then found by a later list) or to a name that no
+ * container has, or lose what it has just made, before it is believed.
+ */
+#define CM_MAX_REFUSALS 8
+
 struct CmTask
 {
 	dlist_node node;
@@ -286,6 +293,7 @@ struct CmTask
 	int n_failures;				/* of calls in a row */
 	int64 failing_since_ms;		/* the first of them */
 	int n_refusals;				/* answers in a row that said no */
+	int n_lost;					/* containers that were gone as soon as they were made */
 	int64 created_ms;			/* when its container was made; 0: not by us */
 	int64 follow_ms;			/* when to begin following its output */
 	int64 look_ms;				/* when to inspect it, though nothing happens; 0: not */

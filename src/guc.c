@@ -24,8 +24,7 @@
 #define MAX_CPUS 4096.0
 #define MIN_CPUS 0.01 /* CM_MIN_NANO_CPUS */
 #define MAX_TIMEOUT_S (366 * 24 * 3600)
-#define MAX_PIDS 4194304 /* Linux' own bound */
-#define MAX_KEPT 1000	 /* far from what one look at a host can take in */
+#define MAX_KEPT 1000 /* far from what one look at a host can take in */
 
 bool cm_guc_enabled = true;
 bool cm_guc_take_over_copies = false;
@@ -224,7 +223,7 @@ define_limits(void)
 		"container_manager.pids_limit", "Most processes and threads in one container.",
 		"It stops fork bombs. Raise it for programs with many threads; a job may "
 		"say less by its own pids_limit.",
-		&cm_guc_pids_limit, 256, 2, MAX_PIDS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+		&cm_guc_pids_limit, 256, 2, CM_MAX_PIDS, PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable(
 		"container_manager.min_uid", "Lowest numeric user that a container may run as.",

@@ -12,6 +12,8 @@
 
 #include "policy.h"
 
+#define CM_MAX_PIDS 4194304 /* Linux' own bound */
+
 extern bool cm_guc_enabled;
 extern bool cm_guc_take_over_copies;
 extern bool cm_guc_allow_plain_tcp;

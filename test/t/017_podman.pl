@@ -14,6 +14,7 @@ CM::Engine->require_engine;
 
 my $engine = CM::Engine->start(name => 'p', flavour => 'podman', count_starts => 1);
 $engine->import_busybox('busybox:test');
+$engine->import_busybox('volume:test', change => ['VOLUME /data']);
 my $node = CM::Cluster->new_with_extension('main',
 	'container_manager.stop_grace' => '3s',
 	'container_manager.heartbeat_interval' => '2s');
@@ -124,6 +125,8 @@ my %id = (
 	cancel => submit(q('trap "echo bye; exit 0" TERM; echo ready; while :; do sleep 0.1; done')),
 	kill => submit(q('echo ready; sleep 1000')),
 	network => submit(q('true', networks => '["nonet"]')),
+	volume => submit(q('echo 42 >/data/x; cat /data/x', run_as => '2001', volumes => '[{"name": "data", "target": "/data"}]')),
+	of_image => $node->submit("'volume:test', 'touch /data/x && echo made', host => 'p'"),
 	pull => $node->submit("'127.0.0.1:5001/cm/b:1', 'true', host => 'p'"),
 	no_pull => $node->submit("'nope:1', 'true', host => 'nopull'"));
 
@@ -153,6 +156,10 @@ ended('no command', $id{no_command}, 'failed exit_code 1', hint => qr/catatonit.
 like(value("SELECT cm_job_stderr($id{no_command})"), qr/catatonit.*No such file/, 'no command: stderr');
 ended('timeout', $id{timeout}, 'timeout timeout 143', error => qr/timeout_seconds of 1$/);
 ended('network', $id{network}, 'failed network -', error => qr/^network "nonet" not found on host "p"$/, hint => qr/Create the network/);
+ended('volume', $id{volume}, 'completed - 0');
+is(output($id{volume}), "42\n", 'a volume of its user');
+ended('volume of the image', $id{of_image}, 'completed - 0');
+is(output($id{of_image}), "made\n", 'a volume of the image');
 ended('pull', $id{pull}, 'failed image_pull -', error => qr/"127.0.0.1:5001.*could not be pulled/, detail => qr/connection refused/);
 ended('no pull', $id{no_pull}, 'failed image_pull -', error => qr/"nope:1" not found on host "nopull"/, hint => qr/auto_pull_images/);
 # With version 1 of control groups podman does not learn of it, but the hint does.
@@ -172,6 +179,7 @@ like($seen, qr/^$_$/m, "inside: $_")
 my $long = submit(q('echo one; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo three; exit 7'));
 my $meanwhile = submit(q('echo one; while [ ! -e /tmp/go ]; do sleep 0.05; done; sleep 1; echo two; exit 8'));
 ok(wait_for_line($_), 'service killed: a job runs') for $long, $meanwhile;
+like(value("SELECT string_agg(command, ' ') FROM cm_job_processes($long)"), qr{while \[ ! -e /tmp/go}, 'what runs in it is told');
 $engine->docker('exec', job($meanwhile)->{container_id}, 'touch', '/tmp/go');
 $engine->kill9;
 ok($node->wait_for_sql("SELECT count(*) FROM cm_jobs WHERE id IN ($long, $meanwhile) AND detail LIKE 'host unreachable%'", 2),

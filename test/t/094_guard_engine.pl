@@ -32,10 +32,14 @@ my @harmless = (
 	[ 'another runtime, which an administrator chose' => { HostConfig => { Runtime => 'kata' } } ],
 	[ 'a score that gives way' => { HostConfig => { OomScoreAdj => 100 } } ],
 	[ 'a volume of the image' => { Mounts => [ { Type => 'volume', Name => 'ab' x 32, Driver => 'local', Destination => '/data' } ] } ],
+	[ 'the same, as podman tells it' => { HostConfig => { Binds => [ 'ab' x 32 . ':/data:rw,nosuid' ] } } ],
 );
 my @dangerous = (
 	[ 'HostConfig.Privileged', true() ],
 	[ 'HostConfig.Binds', ['/:/host'] ],
+	[ 'HostConfig.Binds', ['of-others:/data'] ],
+	[ 'HostConfig.Binds', [ '/' . 'ab' x 32 . ':/data' ] ],
+	[ 'HostConfig.Binds', { a => 'b' } ],
 	[ 'HostConfig.Mounts', [ { Type => 'bind', Source => '/', Target => '/host' } ] ],
 	[ 'HostConfig.VolumesFrom', ['other'] ],
 	[ 'HostConfig.VolumeDriver', 'nfs' ],
@@ -220,7 +224,7 @@ lose_at('the file is cut', method => 'GET', path => '/archive', half_body => 1);
 lose_at('its removal is not told', method => 'DELETE', path => '/containers/', effect => true(), close_after_request => 1);
 
 # Files that make no sense.
-for my $row ([ 'a page', 200, '<html>', qr/is not listed/ ], [ 'nothing', 200, '', qr/is not listed/ ], [ 'an error', 500, '{"message": "no"}', qr/is not listed/ ])
+for my $row ([ 'a page', 200, '<html>', qr/is not listed/ ], [ 'nothing', 200, '', qr/is not listed/ ], [ 'no file', 404, '{"message": "no such file"}', qr/is not listed/ ])
 {
 	my ($what, $status, $body, $error) = @$row;
 	$fake->fault(method => 'GET', path => '/archive', status => $status, body => $body, times => 1);
@@ -229,6 +233,37 @@ for my $row ([ 'a page', 200, '<html>', qr/is not listed/ ], [ 'nothing', 200, '
 	is(outcome($id), 'failed|policy', "instead of the file: $what");
 	like(sql("SELECT error FROM cm_jobs WHERE id = $id"), $error, 'it is told');
 }
+
+# An engine that has no time for it is asked again.
+$fake->fault(method => 'GET', path => $_, status => 500, body => '{"message": "busy"}', times => 2) for '/archive', '/images/name';
+my $patient = submit_image_user('name');
+is($node->job_wait($patient, status => 'running|failed'), 'running', 'errors of the engine are no verdict');
+$fake->end_container("cm-default-$patient-1-$epoch");
+$node->job_wait($patient);
+
+# ------------------------------------------------------- between create and start
+
+# The setting changes while a start is not answered, and another executor takes it up.
+my $starts = $fake->state->{requests}{'POST /containers/ID/start'};
+$fake->fault(method => 'POST', path => '/start$', hang => 1, times => 1);
+my $taken = $node->submit(q{'x:1', environment => '{"FAKE_RUN_MS": "600000"}', host => 'fake'});
+ok(wait_until(sub { $fake->state->{requests}{'POST /containers/ID/start'} > $starts }), 'a start hangs');
+sql('ALTER SYSTEM SET container_manager.pids_limit = 100');
+$node->reload;
+kill 'TERM', $node->executor_pid;
+is($node->job_wait($taken, status => 'running|failed'), 'running', 'another limit is no violation') or diag(sql("SELECT error FROM cm_jobs WHERE id = $taken"));
+$fake->end_container("cm-default-$taken-1-$epoch");
+is($node->job_wait($taken), 'completed', 'it ends');
+
+# An engine that loses what it makes is not asked without end.
+$fake->fault(method => 'GET', path => '/containers/[^/]+/json', status => 404, body => '{"message": "No such container"}');
+$fake->fault(method => 'POST', path => '/containers/create', status => 201, body => $json->encode({ Id => 'cd' x 32, Warnings => [] }));
+my $creates = $fake->state->{requests}{'POST /containers/create'};
+my $lost = $node->submit(q{'x:1', host => 'fake'});
+is($node->job_wait($lost), 'failed', 'lost as soon as made');
+like(sql("SELECT failure_reason || ' ' || error FROM cm_jobs WHERE id = $lost"), qr/^infrastructure host "fake" lost 8 containers/, 'it says so');
+is($fake->state->{requests}{'POST /containers/create'} - $creates, 8, 'so often it was asked');
+$fake->clear_faults;
 ok(wait_until(sub { !%{ $fake->state->{containers} } }), 'no container is left, and no probe')
   or diag(explain [ keys %{ $fake->state->{containers} } ]);
 is_deeply($fake->state->{started_twice}, [], 'nothing ran twice');
