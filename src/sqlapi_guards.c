@@ -100,8 +100,8 @@ refuse_delete_of_unfinished(TriggerData *trigger)
 
 	SPI_connect();
 	cm_sqlapi_begin_as(trigger->tg_relation->rd_rel->relowner, &as_owner);
-	is_unfinished = cm_sqlapi_run_in_trigger(&find, trigger->tg_relation, &id) > 0;
-	if (!is_unfinished && cm_sqlapi_run_in_trigger(&find_waiting, trigger->tg_relation, &id) > 0)
+	is_unfinished = cm_sqlapi_look_in_trigger(&find, trigger->tg_relation, &id) > 0;
+	if (!is_unfinished && cm_sqlapi_look_in_trigger(&find_waiting, trigger->tg_relation, &id) > 0)
 		waiting_id =
 			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
 	cm_sqlapi_end_as_owner(&as_owner);

@@ -7,7 +7,9 @@
  */
 #include "postgres.h"
 
+#include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
+#include "commands/extension.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -49,13 +51,16 @@ static Oid
 find_submit_job(Oid schema)
 {
 	CatCList *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum("cm_submit_job"));
+	Oid extension = get_extension_oid("container_manager", false);
 	Oid found = InvalidOid;
 
 	for (int i = 0; i < list->n_members; i++)
 	{
 		Form_pg_proc function = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
 
-		if (function->pronamespace == schema)
+		/* Others may have made one of that name. */
+		if (function->pronamespace == schema &&
+			getExtensionOfObject(ProcedureRelationId, function->oid) == extension)
 			found = function->oid;
 	}
 	ReleaseSysCacheList(list);

@@ -295,8 +295,9 @@ cm_remove_kept_container(PG_FUNCTION_ARGS)
 
 /*
  * All of them: whoever may call this decides for the whole database.  A job whose
- * unique_key another one has meanwhile stays as it is; of several with one key,
- * of which the last was to replace the others, that one is taken.
+ * unique_key another one has meanwhile stays as it is, and so do those that wait for
+ * it; of several with one key, of which the last was to replace the others, that one
+ * is taken.
  */
 PG_FUNCTION_INFO_V1(cm_adopt_restored_jobs);
 
@@ -312,7 +313,7 @@ cm_adopt_restored_jobs(PG_FUNCTION_ARGS)
 	cm_sqlapi_begin_as_owner(fcinfo, &as_owner);
 	SPI_execute_with_args(
 		psprintf(
-			"WITH wanted AS MATERIALIZED (SELECT j.id, j.namespace, j.unique_key, i.epoch"
+			"WITH RECURSIVE wanted AS MATERIALIZED (SELECT j.id, j.namespace, j.unique_key, j.depends_on, i.epoch"
 			" FROM cm_internal.inert_jobs w JOIN %s.cm_jobs j ON j.id = w.id"
 			" CROSS JOIN cm_internal.current_identity i WHERE NOT EXISTS (SELECT FROM cm_internal.requests r"
 			" WHERE r.job_id = j.id AND r.action = 'adopt' AND r.epoch = i.epoch)),"
@@ -320,10 +321,13 @@ cm_adopt_restored_jobs(PG_FUNCTION_ARGS)
 			" SELECT DISTINCT ON (w.namespace, w.unique_key) w.namespace, w.unique_key, w.id FROM wanted w"
 			" WHERE w.unique_key IS NOT NULL ORDER BY w.namespace, w.unique_key, w.id DESC"
 			" ON CONFLICT (namespace, unique_key) DO UPDATE SET job_id = excluded.job_id"
-			" WHERE NOT cm_internal.is_unfinished(u.job_id) RETURNING u.job_id)"
+			" WHERE NOT cm_internal.is_unfinished(u.job_id) RETURNING u.job_id),"
+			" left_out AS (SELECT w.id FROM wanted w LEFT JOIN taken t ON t.job_id = w.id"
+			" WHERE w.unique_key IS NOT NULL AND t.job_id IS NULL"
+			" UNION SELECT w.id FROM left_out l JOIN wanted w ON l.id = ANY (w.depends_on))"
 			" INSERT INTO cm_internal.requests (job_id, action, requested_by, epoch)"
-			" SELECT w.id, 'adopt', $1, w.epoch FROM wanted w LEFT JOIN taken t ON t.job_id = w.id"
-			" WHERE w.unique_key IS NULL OR t.job_id IS NOT NULL ORDER BY w.id",
+			" SELECT w.id, 'adopt', $1, w.epoch FROM wanted w"
+			" WHERE NOT EXISTS (SELECT FROM left_out l WHERE l.id = w.id) ORDER BY w.id",
 			cm_sqlapi_schema(fcinfo)),
 		1, types, values, NULL, false, 0);
 	n = SPI_processed;

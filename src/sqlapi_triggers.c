@@ -7,6 +7,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "sqlapi_triggers.h"
 
@@ -22,9 +23,8 @@ cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values)
 	return cm_sqlapi_run_in_trigger_nulls(sql, relation, values, NULL);
 }
 
-uint64
-cm_sqlapi_run_in_trigger_nulls(CmTriggerSql *sql, Relation relation, Datum *values,
-							   const char *nulls)
+static void
+prepare(CmTriggerSql *sql, Relation relation)
 {
 	if (sql->relation != RelationGetRelid(relation))
 	{
@@ -37,7 +37,24 @@ cm_sqlapi_run_in_trigger_nulls(CmTriggerSql *sql, Relation relation, Datum *valu
 		sql->plan = plan;
 		sql->relation = RelationGetRelid(relation);
 	}
+}
+
+uint64
+cm_sqlapi_run_in_trigger_nulls(CmTriggerSql *sql, Relation relation, Datum *values,
+							   const char *nulls)
+{
+	prepare(sql, relation);
 	if (SPI_execute_plan(sql->plan, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql->text);
+	return SPI_processed;
+}
+
+uint64
+cm_sqlapi_look_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values)
+{
+	prepare(sql, relation);
+	if (SPI_execute_snapshot(sql->plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, true,
+							 false, 0) < 0)
 		elog(ERROR, "could not run \"%s\"", sql->text);
 	return SPI_processed;
 }

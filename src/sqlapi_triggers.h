@@ -30,6 +30,8 @@ extern uint64 cm_sqlapi_run_in_trigger(CmTriggerSql *sql, Relation relation, Dat
 /* The same where some values are NULL: nulls has an 'n' for each. */
 extern uint64 cm_sqlapi_run_in_trigger_nulls(CmTriggerSql *sql, Relation relation, Datum *values,
 											 const char *nulls);
+/* For a look at what is committed by now, whatever the transaction's own snapshot. */
+extern uint64 cm_sqlapi_look_in_trigger(CmTriggerSql *sql, Relation relation, Datum *values);
 
 /* A job is submitted in vain: nobody is told that it is queued. */
 extern bool cm_submit_is_dry_run;

@@ -423,6 +423,8 @@ typedef struct Round
 	int n_held;
 	int64 *paused;
 	int n_paused;
+	int64 *locked; /* that somebody else has locked, and with a key */
+	int n_locked;
 	bool stepped_over; /* any job, for whatever reason */
 } Round;
 
@@ -479,6 +481,9 @@ put_aside(Choice *choice, const Round *round)
 		cm_store_hold(round->held, round->n_held, choice->job_ids, choice->n);
 	if (round->n_paused > 0)
 		choice->n_paused += cm_store_put_paused_aside(round->paused, round->n_paused, &moved);
+	/* It stands before those that are held for it: others may go meanwhile. */
+	if (round->n_locked > 0)
+		cm_store_release_keys(round->locked, round->n_locked, &moved);
 }
 
 /*
@@ -508,6 +513,7 @@ choose_round(Choice *choice)
 		return false;
 	round.held = palloc(sizeof(int64) * n);
 	round.paused = palloc(sizeof(int64) * n);
+	round.locked = palloc(sizeof(int64) * n);
 	n_locked = lock_jobs(ids, n, asks, locked, paused);
 	lock_hosts(choice->fleet);
 	if (have_keys)
@@ -518,6 +524,8 @@ choose_round(Choice *choice)
 
 		if (at < 0)
 		{
+			if (find_gate(&round, ids[i]) != NULL)
+				round.locked[round.n_locked++] = ids[i];
 			step_over(choice, &round, ids[i]);
 			continue;
 		}

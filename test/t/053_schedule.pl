@@ -227,6 +227,41 @@ wait_value("SELECT state FROM cm_host_status WHERE name = 'm'", 'healthy', 'the 
 	nothing_left();
 }
 
+# One that somebody waits for is not deleted, however old the eyes are that look.
+{
+	my $first = submit('x');
+	ends($first, 'completed', 'it is over');
+	value('SELECT cm_stop_executor()');
+	my $session = $node->session('postgres', on_error_stop => 0);
+	$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM cm_jobs');
+	my $second = submit('x', "depends_on => '{$first}'");
+	my ($out, $failed) = $session->query("DELETE FROM cm_jobs WHERE id = $first");
+	$session->quit;
+	is(value("SELECT count(*) FROM cm_jobs WHERE id = $first"), 1, 'what is waited for stays');
+	value('SELECT cm_start_executor()');
+	ends($second, 'completed', 'and is seen to have completed');
+	nothing_left();
+}
+
+# One that stands first for a key and is locked does not keep it.
+{
+	my $first = submit('long', "concurrency_key => 'l'");
+	runs($first);
+	my $head = submit('x', "concurrency_key => 'l'", 'priority => 90');
+	my @behind = map { submit('x', "concurrency_key => 'l'") } 1 .. 2;
+	my $session = $node->session('postgres');
+	$session->query_safe("BEGIN; SELECT FROM cm_jobs WHERE id = $head FOR UPDATE");
+	cancel($first);
+	ends($_, 'completed', 'others of the key go on') for @behind;
+	is(status($head), 'pending', 'while it is locked');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	submit('x');    # wakes the executor, which else looks by its poll_interval
+	ends($head, 'completed', 'then it goes, too');
+	is(most_at_once("j.concurrency_key = 'l'"), 1, 'one after the other');
+	nothing_left();
+}
+
 # ------------------------------------------------------- many
 
 sub reads { return value("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_tables WHERE relid = 'cm_internal.queue'::regclass"); }
@@ -502,22 +537,23 @@ sub reads { return value("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_t
 	value("SELECT cm_pause('before the move')");
 	my $first = submit('x', "name => 'one'");
 	my $second = submit('x', "depends_on => '{$first}'", "unique_key => 'k'", "concurrency_key => 'c'");
+	my $third = submit('x', "depends_on => '{$second}'");
 	my $dump = $node->basedir . '/dump.sql';
 	$node->command_ok([ 'pg_dump', '-d', $node->connstr('postgres'), '-f', $dump ], 'dumped');
 	value('CREATE DATABASE restored');
 	$node->command_ok([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', $dump ], 'restored');
 	is(value("SELECT paused ~ 'all jobs by .* before the move' FROM cm_status", 'restored'), 't', 'the pause came along');
 	like(value("SELECT cm_submit_job('app:1', unique_key => 'k') > 0", 'restored'), qr/t/, 'a copy has no keys');
-	is(value("SELECT cm_adopt_restored_jobs()", 'restored'), 1, 'one that another has the key of stays');
+	is(value("SELECT cm_adopt_restored_jobs()", 'restored'), 1, 'one that another has the key of stays, and what waits for it');
 	value("SELECT cm_cancel_job(id) FROM cm_jobs WHERE unique_key = 'k' AND id > $second; SELECT cm_resume()", 'restored');
 	ok($node->wait_for_sql('SELECT count(*) FROM cm_internal.queue', 0, database => 'restored'), 'the others run');
-	is(value("SELECT cm_adopt_restored_jobs()", 'restored'), 1, 'then it is adopted, too');
+	is(value("SELECT cm_adopt_restored_jobs()", 'restored'), 2, 'then they are adopted, too');
 	ok($node->wait_for_sql("SELECT status FROM cm_jobs WHERE id = $second", 'completed', database => 'restored'), 'and runs after what it depends on');
 	is(value("SELECT (SELECT seq FROM cm_job_events WHERE job_id = $first AND status = 'completed')"
 			  . " < (SELECT seq FROM cm_job_events WHERE job_id = $second AND status = 'launching')", 'restored'), 't', 'in order');
 	is(status($second), 'pending', 'while the original waits');
 	value('SELECT cm_resume()');
-	ends($second, 'completed', 'until it is resumed');
+	ends($_, 'completed', 'until it is resumed') for $second, $third;
 	nothing_left();
 }
 
