@@ -371,6 +371,7 @@ typedef struct CmNetworkFacts
 	char driver[64];
 	char scope[16];
 	char subnets[512]; /* with ", " between */
+	char parent[64];   /* the interface of a macvlan or ipvlan; "" otherwise */
 	bool is_internal;
 	char epoch[37];
 } CmNetworkFacts;

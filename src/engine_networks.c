@@ -50,6 +50,8 @@ take_network(const CmJson *network, CmNetworkFacts *facts)
 	cm_engine_copy_member(facts->driver, sizeof(facts->driver), network, "Driver");
 	cm_engine_copy_member(facts->scope, sizeof(facts->scope), network, "Scope");
 	copy_subnets(facts->subnets, sizeof(facts->subnets), network);
+	cm_engine_copy_member(facts->parent, sizeof(facts->parent), cm_json_get(network, "Options"),
+						  "parent");
 	facts->is_internal = cm_json_bool(cm_json_get(network, "Internal"), false);
 	if (cm_engine_is_label(labels, CM_LABEL_VERSION, CM_LABELS_VERSION) &&
 		cm_engine_is_label(labels, CM_LABEL_KIND, CM_KIND_NETWORK))

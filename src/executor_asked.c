@@ -30,8 +30,9 @@ typedef struct Asked
 	MemoryContext context;
 	CmAsked row; /* its texts are in context */
 	CmHttpRequest *request;
-	int n_failures;			/* in a row */
-	int64 failing_since_ms; /* the first of them */
+	int n_failures;
+	int n_refusals;			/* that may be for a while only */
+	int64 failing_since_ms; /* though the host could be reached */
 	int64 not_before_ms;
 	bool is_over;
 	bool is_saved; /* by the transaction that is open */
@@ -97,7 +98,7 @@ try_again(Asked *asked, const CmFault *fault)
 {
 	CmExecHost *host = find_host(asked);
 
-	if (asked->n_failures++ == 0)
+	if (asked->n_failures++ == 0 || fault->kind == CM_FAULT_UNREACHABLE)
 		asked->failing_since_ms = cm_ex.now_ms;
 	if (fault->kind != CM_FAULT_UNREACHABLE && host != NULL && host->phase == CM_HOST_READY &&
 		cm_ex.now_ms - asked->failing_since_ms >= GIVE_UP_MS)
@@ -116,7 +117,7 @@ static void
 note_fault(Asked *asked, const CmFault *fault, const char *hint)
 {
 	if (fault->kind == CM_FAULT_REFUSED &&
-		(fault->http_status < 500 || asked->n_failures >= MAX_REFUSALS))
+		(fault->http_status < 500 || ++asked->n_refusals > MAX_REFUSALS))
 		end_asked(asked, psprintf("host \"%s\" refused: %s", asked->row.host, fault->message),
 				  hint);
 	else
@@ -193,7 +194,25 @@ create_network(Asked *asked, CmExecHost *host)
 static bool
 has_subnet(const CmNetworkFacts *facts, const char *subnet)
 {
-	return subnet == NULL || strstr(facts->subnets, subnet) != NULL;
+	if (subnet == NULL)
+		return true;
+	for (const char *at = facts->subnets; *at != '\0'; at += strspn(at, ", "))
+	{
+		size_t n = strcspn(at, ", ");
+
+		if (n == strlen(subnet) && strncmp(at, subnet, n) == 0)
+			return true;
+		at += n;
+	}
+	return false;
+}
+
+static bool
+is_as_planned(const CmNetworkFacts *facts, const CmAsked *row)
+{
+	return strcmp(facts->driver, row->driver) == 0 && has_subnet(facts, row->subnet) &&
+		   has_subnet(facts, row->subnet6) && facts->is_internal == row->is_internal &&
+		   (row->parent == NULL || strcmp(facts->parent, row->parent) == 0);
 }
 
 /* There is one of that name. */
@@ -210,8 +229,7 @@ judge_network(Asked *asked, CmExecHost *host, const CmNetworkFacts *facts)
 			cm_engine_begin_remove_network(&host->engine, facts->id, note_network_changed, asked);
 		count_call();
 	}
-	else if (strcmp(facts->driver, row->driver) != 0 || !has_subnet(facts, row->subnet) ||
-			 !has_subnet(facts, row->subnet6) || facts->is_internal != row->is_internal)
+	else if (!is_as_planned(facts, row))
 		end_asked(asked,
 				  psprintf("network \"%s\" on host \"%s\" is there, and made otherwise", row->name,
 						   row->host),
