@@ -44,6 +44,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     under_way bigint;
+    kept bigint;
 BEGIN
     SELECT count(*) INTO under_way
     FROM cm_internal.queue q
@@ -56,11 +57,22 @@ BEGIN
             HINT = format('Let them end after SELECT cm_disable_host(%L), or add the new address as another host.', OLD.name),
             COLUMN = 'connection_string', TABLE = 'cm_hosts';
     END IF;
+    SELECT count(*) INTO kept
+    FROM cm_internal.kept_containers k
+    WHERE k.host_id = OLD.id AND k.keep_until > now();
+    IF kept > 0 THEN
+        RAISE EXCEPTION USING
+            ERRCODE = '55000',
+            MESSAGE = format('connection_string of host "%s" cannot be changed: containers are kept there', OLD.name),
+            DETAIL = format('%s container(s) of failed jobs are kept on it.', kept),
+            HINT = 'Let their time end or see cm_remove_kept_container, or add the new address as another host.',
+            COLUMN = 'connection_string', TABLE = 'cm_hosts';
+    END IF;
     RETURN NEW;
 END
 $$;
 COMMENT ON FUNCTION cm_internal.guard_host_address() IS
-    'Trigger: keeps the address of hosts where jobs run.';
+    'Trigger: keeps the address of hosts that hold containers.';
 
 CREATE FUNCTION cm_internal.follow_host() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
