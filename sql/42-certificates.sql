@@ -292,6 +292,8 @@ BEGIN
             MESSAGE = format('CA "%s" exists already', cm_create_ca.name),
             HINT = 'Choose another name; hosts can trust both while certificates are renewed.';
     END IF;
+    -- Before the key is read: cm_rotate_secret_key() waits for it, or is waited for.
+    LOCK TABLE cm_internal.cas IN ROW EXCLUSIVE MODE;
     SELECT m.* INTO made
     FROM cm_internal.make_ca(cm_create_ca.name, coalesce(cm_create_ca.common_name, cm_create_ca.name),
              coalesce(key_type, 'ec'), now() - interval '5 minutes',

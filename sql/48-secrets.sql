@@ -30,7 +30,7 @@ RETURN role = 'public' OR coalesce(
     (SELECT c.rolsuper OR coalesce((SELECT pg_has_role(c.oid, r.oid, 'USAGE') FROM pg_roles r WHERE r.rolname = role), false)
      FROM pg_roles c WHERE c.rolname = caller), false);
 COMMENT ON FUNCTION cm_internal.is_role_of(name, name) IS
-    'Whether the caller has the rights of a role. False where either is gone.';
+    'Whether the caller has the rights of a role. Of a role that is gone nobody has, of public everybody.';
 
 CREATE FUNCTION cm_internal.may_use_secret(caller name, created_by name, granted_to name[]) RETURNS boolean
 LANGUAGE sql STABLE
@@ -82,7 +82,7 @@ COMMENT ON FUNCTION cm_internal.load_secret() IS 'Stores a row of cm_secrets_loa
 CREATE TRIGGER load_secret INSTEAD OF INSERT ON cm_secrets_load
     FOR EACH ROW EXECUTE FUNCTION cm_internal.load_secret();
 
-CREATE FUNCTION cm_internal.find_own_secret(name text, namespace text) RETURNS cm_internal.secrets
+CREATE FUNCTION cm_internal.find_own_secret(caller name, name text, namespace text) RETURNS cm_internal.secrets
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -92,14 +92,14 @@ BEGIN
     SELECT s.* INTO found_secret FROM cm_internal.secrets s
     WHERE s.namespace = find_own_secret.namespace AND s.name = find_own_secret.name
     FOR UPDATE;
-    IF NOT FOUND OR NOT cm_internal.may_use_secret(cm_internal.caller(), found_secret.created_by, found_secret.granted_to) THEN
+    IF NOT FOUND OR NOT cm_internal.may_use_secret(find_own_secret.caller, found_secret.created_by, found_secret.granted_to) THEN
         RAISE EXCEPTION USING
             ERRCODE = '42704',
             MESSAGE = format('secret "%s" does not exist in namespace "%s"',
                 cm_internal.one_line(find_own_secret.name), cm_internal.one_line(find_own_secret.namespace)),
             HINT = 'TABLE cm_secrets lists those that you may use.';
     END IF;
-    IF NOT cm_internal.is_role_of(cm_internal.caller(), found_secret.created_by) THEN
+    IF NOT cm_internal.is_role_of(find_own_secret.caller, found_secret.created_by) THEN
         RAISE EXCEPTION USING
             ERRCODE = '42501',
             MESSAGE = format('permission denied for secret "%s"', found_secret.name),
@@ -108,60 +108,72 @@ BEGIN
     RETURN found_secret;
 END
 $$;
-COMMENT ON FUNCTION cm_internal.find_own_secret(text, text) IS
+COMMENT ON FUNCTION cm_internal.find_own_secret(name, text, text) IS
     'The secret of that name if the caller may change it, or an error.';
 
-CREATE FUNCTION cm_drop_secret(name text, namespace text DEFAULT 'default') RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION cm_internal.drop_secret(caller name, name text, namespace text) RETURNS boolean
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found_secret cm_internal.secrets := cm_internal.find_own_secret(cm_drop_secret.name, cm_drop_secret.namespace);
+    found_secret cm_internal.secrets := cm_internal.find_own_secret(drop_secret.caller, drop_secret.name, drop_secret.namespace);
 BEGIN
     DELETE FROM cm_internal.secret_uses u WHERE u.secret = found_secret.namespace || '/' || found_secret.name;
     DELETE FROM cm_internal.secrets s WHERE (s.namespace, s.name) = (found_secret.namespace, found_secret.name);
     RETURN FOUND;
 END
 $$;
+COMMENT ON FUNCTION cm_internal.drop_secret(name, text, text) IS 'What cm_drop_secret() does, for the caller that it tells.';
+
+CREATE FUNCTION cm_drop_secret(name text, namespace text DEFAULT 'default') RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_secrets_drop';
 COMMENT ON FUNCTION cm_drop_secret(text, text) IS
     'Drops a secret. Jobs that wait and name it fail with policy.';
 
-CREATE FUNCTION cm_grant_secret(name text, role name, namespace text DEFAULT 'default') RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION cm_internal.grant_secret(caller name, name text, role name, namespace text) RETURNS boolean
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found_secret cm_internal.secrets := cm_internal.find_own_secret(cm_grant_secret.name, cm_grant_secret.namespace);
+    found_secret cm_internal.secrets := cm_internal.find_own_secret(grant_secret.caller, grant_secret.name, grant_secret.namespace);
 BEGIN
-    IF cm_grant_secret.role IS NULL OR cm_grant_secret.role <> 'public'
-       AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = cm_grant_secret.role) THEN
+    IF grant_secret.role IS NULL OR grant_secret.role <> 'public'
+       AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = grant_secret.role) THEN
         RAISE EXCEPTION USING
             ERRCODE = '42704',
-            MESSAGE = format('role "%s" does not exist', cm_grant_secret.role),
+            MESSAGE = format('role "%s" does not exist', grant_secret.role),
             HINT = 'Name a role, or public for all.';
     END IF;
-    UPDATE cm_internal.secrets s SET granted_to = s.granted_to || cm_grant_secret.role
+    UPDATE cm_internal.secrets s SET granted_to = s.granted_to || grant_secret.role
     WHERE (s.namespace, s.name) = (found_secret.namespace, found_secret.name)
-      AND cm_grant_secret.role <> ALL (s.granted_to);
+      AND grant_secret.role <> ALL (s.granted_to);
     RETURN FOUND;
 END
 $$;
+COMMENT ON FUNCTION cm_internal.grant_secret(name, text, name, text) IS 'What cm_grant_secret() does, for the caller that it tells.';
+
+CREATE FUNCTION cm_grant_secret(name text, role name, namespace text DEFAULT 'default') RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_secrets_grant';
 COMMENT ON FUNCTION cm_grant_secret(text, name, text) IS
     'Lets jobs of a role use a secret; true if they could not. public: those of all.';
 
-CREATE FUNCTION cm_revoke_secret(name text, role name, namespace text DEFAULT 'default') RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION cm_internal.revoke_secret(caller name, name text, role name, namespace text) RETURNS boolean
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found_secret cm_internal.secrets := cm_internal.find_own_secret(cm_revoke_secret.name, cm_revoke_secret.namespace);
+    found_secret cm_internal.secrets := cm_internal.find_own_secret(revoke_secret.caller, revoke_secret.name, revoke_secret.namespace);
 BEGIN
-    UPDATE cm_internal.secrets s SET granted_to = array_remove(s.granted_to, cm_revoke_secret.role)
+    UPDATE cm_internal.secrets s SET granted_to = array_remove(s.granted_to, revoke_secret.role)
     WHERE (s.namespace, s.name) = (found_secret.namespace, found_secret.name)
-      AND cm_revoke_secret.role = ANY (s.granted_to);
+      AND revoke_secret.role = ANY (s.granted_to);
     RETURN FOUND;
 END
 $$;
+COMMENT ON FUNCTION cm_internal.revoke_secret(name, text, name, text) IS 'What cm_revoke_secret() does, for the caller that it tells.';
+
+CREATE FUNCTION cm_revoke_secret(name text, role name, namespace text DEFAULT 'default') RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cm_secrets_revoke';
 COMMENT ON FUNCTION cm_revoke_secret(text, name, text) IS
     'Undoes cm_grant_secret. Jobs that wait are asked again when they start.';
 
@@ -203,6 +215,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- Whoever is sealing something with an older key is waited for.
+    LOCK TABLE cm_internal.secrets, cm_internal.cas, cm_internal.host_tls IN SHARE ROW EXCLUSIVE MODE;
     what := 'secrets';
     WITH locked AS (SELECT s.namespace, s.name, s.sealed FROM cm_internal.secrets s ORDER BY 1, 2 FOR UPDATE),
     made AS MATERIALIZED (SELECT l.*, cm_internal.reseal('secret', l.namespace || '/' || l.name, l.sealed) AS new FROM locked l),
@@ -242,7 +256,10 @@ REVOKE ALL ON FUNCTION
     cm_set_secret(text, text, text),
     cm_set_secret_from_file(text, text, text),
     cm_internal.load_secret(),
-    cm_internal.find_own_secret(text, text),
+    cm_internal.find_own_secret(name, text, text),
+    cm_internal.drop_secret(name, text, text),
+    cm_internal.grant_secret(name, text, name, text),
+    cm_internal.revoke_secret(name, text, name, text),
     cm_drop_secret(text, text),
     cm_grant_secret(text, name, text),
     cm_revoke_secret(text, name, text),

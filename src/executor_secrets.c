@@ -143,7 +143,7 @@ make_auth_json(const char *registry, const char *plain)
 
 	initStringInfo(&json);
 	enlargeStringInfo(&json, 6 * strlen(plain) + 6 * strlen(registry) + 128);
-	if (plain[0] == '{' || colon == NULL)
+	if (plain[0] == '{')
 	{
 		appendStringInfoString(&json, plain);
 		return json.data;
@@ -167,7 +167,7 @@ encode(const char *json)
 	int n_json = strlen(json);
 	int n_room = pg_b64_enc_len(n_json);
 	char *encoded = palloc(n_room + 1);
-	int n = pg_b64_encode(json, n_json, encoded, n_room);
+	int n = pg_b64_encode((const void *) json, n_json, encoded, n_room);
 
 	encoded[Max(n, 0)] = '\0';
 	for (char *c = encoded; *c != '\0'; c++)
@@ -206,6 +206,12 @@ cm_secrets_make_registry_auth(CmTask *task, char **header)
 		return refuse_registry(task, auth, psprintf("cannot be opened: %s", problem.message),
 							   problem.detail[0] ? problem.detail : NULL,
 							   problem.hint[0] ? problem.hint : NULL);
+	if (plain[0] != '{' && strchr(plain, ':') == NULL)
+	{
+		cm_crypto_wipe(plain, n_plain);
+		return refuse_registry(task, auth, "is not user:password", NULL,
+							   "Store it again by cm_set_secret.");
+	}
 	json = make_auth_json(auth->registry, plain);
 	*header = encode(json);
 	cm_crypto_wipe(json, strlen(json));

@@ -650,10 +650,6 @@ set_target(CURL *easy, const CmHttpCall *call)
 	return set_url(easy, call);
 }
 
-/*
- * A POST without body must say Content-Length: 0.  Else a length that is
- * announced and too big is refused before the body comes.
- */
 /* The line is wiped; what libcurl keeps of it is wiped when it frees it. */
 static bool
 make_own_headers(CmHttpRequest *request, const char *registry_auth)
@@ -674,6 +670,10 @@ make_own_headers(CmHttpRequest *request, const char *registry_auth)
 	return is_ok;
 }
 
+/*
+ * A POST without body must say Content-Length: 0.  Else a length that is
+ * announced and too big is refused before the body comes.
+ */
 static CURLcode
 set_message(CmHttpRequest *request, CURL *easy, const CmHttpCall *call)
 {

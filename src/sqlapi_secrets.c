@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/fd.h"
+#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
@@ -151,9 +152,13 @@ store(const Secret *secret)
 	values[0] = CStringGetTextDatum(secret->namespace_name);
 	values[1] = CStringGetTextDatum(secret->name);
 	values[2] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
-	values[3] = seal(secret);
 	SPI_connect();
 	cm_sqlapi_begin_as(secret->owner, &as_owner);
+	/* Before the key is read: cm_rotate_secret_key() waits for it, or is waited for. */
+	if (SPI_execute("LOCK TABLE cm_internal.secrets IN ROW EXCLUSIVE MODE", false, 0) !=
+		SPI_OK_UTILITY)
+		elog(ERROR, "could not lock the secrets");
+	values[3] = seal(secret);
 	check_may_replace(values);
 	if (SPI_execute_with_args(
 			"INSERT INTO cm_internal.secrets AS s (namespace, name, created_by, updated_by, sealed)"
@@ -183,8 +188,13 @@ static bool
 store_quietly(const Secret *secret)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	const char *query = debug_query_string;
+	ErrorContextCallback *callers = error_context_stack;
 	bool is_new = false;
 
+	/* What is logged while it waits for somebody has neither, too. */
+	debug_query_string = NULL;
+	error_context_stack = NULL;
 	pgstat_report_activity(STATE_RUNNING, "container_manager: a secret is stored");
 	PG_TRY();
 	{
@@ -195,6 +205,7 @@ store_quietly(const Secret *secret)
 	{
 		ErrorData *error;
 
+		debug_query_string = query;
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -204,6 +215,8 @@ store_quietly(const Secret *secret)
 		ReThrowError(error);
 	}
 	PG_END_TRY();
+	debug_query_string = query;
+	error_context_stack = callers;
 	return is_new;
 }
 
@@ -222,6 +235,74 @@ cm_secrets_set(PG_FUNCTION_ARGS)
 					 cm_sqlapi_owner(fcinfo)};
 
 	PG_RETURN_BOOL(store_quietly(&secret));
+}
+
+/* --- dropped, granted, revoked --- */
+
+/*
+ * With the rights of whoever calls, as the server knows him here: within a function
+ * of the extension's owner, only the session's user would be told.
+ */
+static bool
+change(FunctionCallInfo fcinfo, const char *sql, const Oid *types)
+{
+	Oid owner = cm_sqlapi_owner(fcinfo);
+	Oid all_types[4] = {NAMEOID};
+	Datum values[4];
+	char nulls[4] = "    ";
+	CmAsOwner as_owner;
+	bool is_null;
+	bool is_changed;
+
+	values[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		all_types[i + 1] = types[i];
+		values[i + 1] = PG_GETARG_DATUM(i);
+		nulls[i + 1] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	SPI_connect();
+	cm_sqlapi_begin_as(owner, &as_owner);
+	if (SPI_execute_with_args(sql, PG_NARGS() + 1, all_types, values, nulls, false, 1) !=
+		SPI_OK_SELECT)
+		elog(ERROR, "could not change the secret");
+	is_changed =
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null));
+	cm_sqlapi_end_as_owner(&as_owner);
+	SPI_finish();
+	return is_changed;
+}
+
+PG_FUNCTION_INFO_V1(cm_secrets_drop);
+
+Datum
+cm_secrets_drop(PG_FUNCTION_ARGS)
+{
+	static const Oid types[] = {TEXTOID, TEXTOID};
+	bool is_dropped = change(fcinfo, "SELECT cm_internal.drop_secret($1, $2, $3)", types);
+
+	cm_shmem_wake_at_commit(CM_WAKE_HOSTS);
+	PG_RETURN_BOOL(is_dropped);
+}
+
+PG_FUNCTION_INFO_V1(cm_secrets_grant);
+
+Datum
+cm_secrets_grant(PG_FUNCTION_ARGS)
+{
+	static const Oid types[] = {TEXTOID, NAMEOID, TEXTOID};
+
+	PG_RETURN_BOOL(change(fcinfo, "SELECT cm_internal.grant_secret($1, $2, $3, $4)", types));
+}
+
+PG_FUNCTION_INFO_V1(cm_secrets_revoke);
+
+Datum
+cm_secrets_revoke(PG_FUNCTION_ARGS)
+{
+	static const Oid types[] = {TEXTOID, NAMEOID, TEXTOID};
+
+	PG_RETURN_BOOL(change(fcinfo, "SELECT cm_internal.revoke_secret($1, $2, $3, $4)", types));
 }
 
 /* --- by INSERT and COPY --- */
@@ -267,8 +348,8 @@ static char *
 read_file(const char *path)
 {
 	struct stat st;
-	int fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	char *bytes = palloc(MAX_SECRET_BYTES + 3);
+	int fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	ssize_t n;
 
 	if (fd < 0 || fstat(fd, &st) < 0)

@@ -132,6 +132,10 @@ like(refusal("SET ROLE keeper; SELECT cm_set_secret_from_file('x', '$dir/bench.s
 is(sql("SET ROLE keeper; SELECT name FROM cm_secrets"), '', 'and none is listed');
 is(sql("SET ROLE app; SELECT name FROM cm_secrets"), 'bound', 'but those that one was granted');
 is(sql("SET ROLE keeper; SELECT cm_set_secret('own', 'x'), cm_set_secret('own', 'y'), cm_drop_secret('own')"), 't|f|t', 'one sets, changes and drops');
+sql('GRANT CREATE ON SCHEMA public TO keeper; SET ROLE keeper; CREATE FUNCTION trap() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS'
+	  . q{ $$ SELECT cm_grant_secret('bound', 'keeper') $$});
+like(refusal('SELECT trap()'), qr/^42704: secret "bound" does not exist/, "nor by a function of one's own that somebody else calls");
+sql('DROP FUNCTION trap(); REVOKE CREATE ON SCHEMA public FROM keeper');
 is(sql('SELECT count(*) FROM cm_secrets_load'), 0, 'nothing is read back');
 like(refusal(q(SELECT cm_set_secret('a b', 'x'))), qr/^22023: name of the secret is not valid/, 'a name that is none');
 like(refusal(q(SELECT cm_set_secret('a', NULL))), qr/^22023: value of secret "a" is missing/, 'no value');
@@ -212,6 +216,8 @@ log_in("puller:$plain{registry}");
 is(pull(1), 'completed', 'but who has the password');
 log_in('puller:wrong');
 like(pull(2), qr/^failed\|image_pull\|.*\|The registry wants a user and password that are right/, 'a wrong one');
+log_in('no colon');
+like(pull(2), qr/^failed\|image_pull\|.*secret "registry-login" for registry "127.0.0.1:5000" is not user:password/, 'nor what is none');
 sql("SELECT cm_drop_secret('registry-login')");
 like(pull(2), qr/^failed\|image_pull\|.*secret "registry-login" for registry "127.0.0.1:5000" does not exist/, 'none');
 set_bound('registry-login', "puller:$plain{registry}");

@@ -171,6 +171,8 @@ sub keep_one
 	my $short = substr $container, 0, 12;
 	like(sql("SELECT explanation FROM cm_job_explain($id) WHERE item = 'container'"), qr/^$short, kept on host local until .*docker cp $short:/, 'kept: explained');
 	# The host has but one slot.
+	like(refusal(q{UPDATE cm_hosts SET connection_string = 'unix:///elsewhere' WHERE name = 'local'}),
+		qr/^55000: connection_string of host "local" cannot be changed: containers are kept there/, 'its host stays where it is');
 	my $fine = $node->submit(q{'busybox:test', 'true', keep_container => '1 hour'});
 	is($node->job_wait($fine), 'completed', 'kept: it holds no slot');
 	goes(container_of($fine), 'what completed is not kept');
