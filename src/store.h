@@ -503,9 +503,10 @@ extern void cm_store_throw_problem(const CmProblem *problem, const char *table)
 
 /* --- what somebody tried and may not, in the server's log (store_audit.c) --- */
 
-/* Not allowed, or over a limit; not what is merely wrong. */
-extern bool cm_store_is_violation(const CmProblem *problem);
-/* In a transaction; job_id 0: it is being written.  Other problems are not logged. */
+/*
+ * In a transaction; job_id 0: it is being written.  What is merely wrong is not
+ * logged, unless it is of a column by which hosts are attacked.
+ */
 extern void cm_store_log_violation(const CmProblem *problem, const char *role, int64 job_id);
 /* Of a container, or an image, that is not what it may be; also outside of
  * transactions. */

@@ -270,6 +270,7 @@ is($engine->api_json('GET', '/v1.41/info')->{Containers}, 0, 'it says so, too');
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
 like($log, qr/LOG:  policy violation: role "app", column docker_options, HostConfig\.Privileged: not allowed\n/, 'the log tells who tried what');
 like($log, qr/LOG:  policy violation: role "app", column memory_limit: over a limit\n/, 'also what is over a limit');
+like($log, qr/LOG:  policy violation: role "app", column run_as: not valid\n/, 'and what is not even valid');
 like($log, qr/LOG:  policy violation: role "\w+", job $late{docker_options} at its start, column docker_options, HostConfig\.Privileged: not allowed\n/, 'and at the start of a job');
 is(scalar(() = $log =~ /LOG:  policy violation:.*(?:sda|syslog|nvidia|SYS_ADMIN)/g), 0, 'and no values');
 unlike($log, qr/policy violation:[^\n]*\n[^\n]*STATEMENT:/, 'nor the statement');
