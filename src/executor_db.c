@@ -67,8 +67,8 @@ typedef struct Turn
 	bool was_mended; /* all through */
 	bool has_more;	 /* to be done at once */
 	bool saw_pauses;
-	bool put_aside;		  /* jobs that met a pause when they were to be claimed */
 	bool is_doom_blocked; /* somebody has the row of one locked */
+	CmClaimLeft left;
 	bool saw_orphans;
 	bool has_orphans; /* and some are left */
 	int64 *ended;	  /* jobs that ended without ever starting */
@@ -682,7 +682,6 @@ step_claim(Turn *turn)
 {
 	CmLimits limits = cm_guc_limits();
 	CmFleet fleet = {0};
-	bool is_cut_off;
 
 	if (turn->poll.has_due)
 		cm_store_promote_due();
@@ -695,8 +694,8 @@ step_claim(Turn *turn)
 	count_freed_slots(turn, fleet.candidates, fleet.n);
 	count_found(turn, fleet.candidates, fleet.n);
 	turn->taken = cm_store_claim(&fleet, cm_hosts_unsure_jobs_up_to(), &limits, MAX_BATCH,
-								 &turn->n_taken, &is_cut_off, &turn->put_aside);
-	turn->has_more = turn->has_more || is_cut_off;
+								 &turn->n_taken, &turn->left);
+	turn->has_more = turn->has_more || turn->left.is_cut_off;
 	/* What was asked for in the same transactions, or before, is known from here on. */
 	if (turn->n_taken > 0)
 		cm_asked_load();
@@ -908,9 +907,9 @@ apply_schedule(Turn *turn)
 	if (turn->saw_pauses)
 		cm_ex.pauses_mark = turn->moved.is_behind ? -1 : turn->poll.pauses_mark;
 	/* Pauses were seen that the poll may have missed. */
-	if (turn->put_aside)
+	if (turn->left.met_pauses)
 		cm_ex.pauses_mark = -1;
-	if (cm_ex.schedule_is_behind || turn->is_doom_blocked)
+	if (cm_ex.schedule_is_behind || turn->is_doom_blocked || turn->left.is_blocked)
 		cm_ex.next_poll_ms = cm_ex.now_ms + BLOCKED_MS;
 }
 

@@ -225,16 +225,23 @@ extern CmTaken *cm_store_load_taken(const CmLimits *limits, int *n);
 /* Marks pending jobs whose time has come. */
 extern void cm_store_promote_due(void);
 
+/* What a claim leaves behind. */
+typedef struct CmClaimLeft
+{
+	bool is_cut_off; /* more may be had at once */
+	bool met_pauses;
+	bool is_blocked; /* somebody has the row of a job locked that might be had */
+} CmClaimLeft;
+
 /*
  * Claims up to the candidates' free slots, in the order of the queue, raises
  * the attempt and makes them launching.  Candidates come without the hosts that
  * have labels: these are looked up.  Slots and drains are those that stand
  * when the jobs are chosen.  Jobs up to unsure_up_to are taken only where they
- * must run on a certain host.  *is_cut_off: more may be had at once; *put_aside: some
- * met a pause.
+ * must run on a certain host.
  */
 extern CmTaken *cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits,
-							   int max_claims, int *n, bool *is_cut_off, bool *put_aside);
+							   int max_claims, int *n, CmClaimLeft *left);
 
 /* What no job on the queue asks for any more. */
 /* false: there are none at all. */
@@ -381,8 +388,8 @@ typedef struct CmGate
 extern CmGate *cm_store_load_gates(const int64 *job_ids, int n, const int64 *chosen, int n_chosen,
 								   int *n_gates);
 
-/* Puts those aside that met a full key, with all that wait for it likewise. */
-extern void cm_store_hold(const int64 *job_ids, int n, const int64 *chosen, int n_chosen);
+/* Puts those aside that met a full key, with some that wait for it likewise.  How many? */
+extern int cm_store_hold(const int64 *job_ids, int n, const int64 *chosen, int n_chosen);
 
 /* Puts those aside that met a pause, and what is paused behind them.  How many? */
 extern int cm_store_put_paused_aside(const int64 *job_ids, int n, CmMoved *moved);

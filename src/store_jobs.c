@@ -22,8 +22,8 @@
 
 /* Rows at the head of the queue that somebody locked are stepped over. */
 #define MAX_CLAIM_ROUNDS 64
-/* What one claim puts aside for pauses, at most. */
-#define MAX_PAUSED_PER_CLAIM 10000
+/* Having put aside so many, for pauses or keys, a claim goes on in another transaction. */
+#define MAX_ASIDE_PER_CLAIM 2000
 
 /* --- a row becomes a struct --- */
 
@@ -151,6 +151,8 @@ typedef struct Choice
 	CmColumn skipped;	/* jobs whose row somebody has locked */
 	int64 unsure_up_to; /* jobs that may run somewhere already */
 	int n_paused;		/* put aside so far */
+	int n_held;			/* likewise, for others have their key */
+	bool is_blocked;	/* the row of a job that was next is locked */
 } Choice;
 
 /* memory_mb 0: its jobs do not look at what is left. */
@@ -478,7 +480,7 @@ put_aside(Choice *choice, const Round *round)
 	CmMoved moved = {0};
 
 	if (round->n_held > 0)
-		cm_store_hold(round->held, round->n_held, choice->job_ids, choice->n);
+		choice->n_held += cm_store_hold(round->held, round->n_held, choice->job_ids, choice->n);
 	if (round->n_paused > 0)
 		choice->n_paused += cm_store_put_paused_aside(round->paused, round->n_paused, &moved);
 	/* It stands before those that are held for it: others may go meanwhile. */
@@ -515,6 +517,7 @@ choose_round(Choice *choice)
 	round.paused = palloc(sizeof(int64) * n);
 	round.locked = palloc(sizeof(int64) * n);
 	n_locked = lock_jobs(ids, n, asks, locked, paused);
+	choice->is_blocked |= n_locked < n;
 	lock_hosts(choice->fleet);
 	if (have_keys)
 		round.gates = cm_store_load_gates(ids, (int) n, choice->job_ids, choice->n, &round.n_gates);
@@ -614,7 +617,7 @@ read_claimed(uint64 row, const Choice *choice, CmTaken *taken, const CmLimits *l
 
 CmTaken *
 cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int max_claims, int *n,
-			   bool *is_cut_off, bool *put_aside)
+			   CmClaimLeft *left)
 {
 	Choice choice = {0};
 	CmTaken *taken;
@@ -627,18 +630,19 @@ cm_store_claim(CmFleet *fleet, int64 unsure_up_to, const CmLimits *limits, int m
 	cm_column_init(&choice.skipped, INT8OID, 16);
 	choice.unsure_up_to = unsure_up_to;
 	*n = 0;
-	*is_cut_off = *put_aside = false;
+	memset(left, 0, sizeof(*left));
 	if (sum_free_slots(fleet) == 0)
 		return NULL;
 	load_keys(&choice);
 	for (int round = 0; has_more && round < MAX_CLAIM_ROUNDS; round++)
 	{
-		if (choice.n_paused >= MAX_PAUSED_PER_CLAIM)
+		if (choice.n_paused + choice.n_held >= MAX_ASIDE_PER_CLAIM)
 			break;
 		has_more = choice.n < max_claims && sum_free_slots(fleet) > 0 && choose_round(&choice);
 	}
-	*is_cut_off = has_more && choice.n_paused > 0;
-	*put_aside = choice.n_paused > 0;
+	left->is_cut_off = has_more && choice.n_paused + choice.n_held > 0;
+	left->met_pauses = choice.n_paused > 0;
+	left->is_blocked = choice.is_blocked;
 	if (choice.n == 0)
 		return NULL;
 	*n = (int) mark_claimed(&choice);

@@ -20,7 +20,8 @@
 #include "store_sql.h"
 
 /* Rows that one statement puts aside, or looks at, at most. */
-#define MAX_ASIDE 10000
+#define MAX_UNPAUSED 10000
+#define MAX_HELD 2000
 #define MAX_SETTLED 1000
 #define MAX_PAUSED_AHEAD 2000
 
@@ -207,30 +208,35 @@ cm_store_forget_dependencies(const int64 *job_ids, int n)
 /* --- concurrency keys --- */
 
 /*
- * As many of those held as have left, for each placement: what is let in at one
- * may find no host, and must not keep others from theirs.
+ * Of those held for each key, n for each placement: what is let in at one may find
+ * no host, and must not keep others from theirs.  Jobs of $1 have left their key.
  */
+#define RELEASE_HELD(keys)                                                                       \
+	"UPDATE cm_internal.queue q SET is_held = false WHERE q.job_id = ANY (ARRAY(SELECT h.job_id" \
+	" FROM (SELECT l.concurrency_key, l.n, (SELECT count(*) FROM cm_internal.queue t"            \
+	"   WHERE t.concurrency_key = l.concurrency_key AND t.concurrency_key IS NOT NULL"           \
+	"   AND t.status <> 'pending' AND t.job_id <> ALL ($1)) AS n_taken"                          \
+	"  FROM (" keys ") l) l"                                                                     \
+	" CROSS JOIN LATERAL (WITH RECURSIVE p (placement) AS ("                                     \
+	"   (SELECT k.placement FROM cm_internal.queue k WHERE k.is_held"                            \
+	"    AND k.concurrency_key = l.concurrency_key ORDER BY k.placement LIMIT 1)"                \
+	"   UNION ALL SELECT (SELECT k.placement FROM cm_internal.queue k WHERE k.is_held"           \
+	"    AND k.concurrency_key = l.concurrency_key AND k.placement > p.placement"                \
+	"    ORDER BY k.placement LIMIT 1) FROM p WHERE p.placement IS NOT NULL)"                    \
+	"  SELECT p.placement FROM p WHERE p.placement IS NOT NULL) p"                               \
+	" CROSS JOIN LATERAL (SELECT k.job_id FROM cm_internal.queue k WHERE k.is_held"              \
+	"  AND k.concurrency_key = l.concurrency_key AND k.placement = p.placement"                  \
+	"  AND k.concurrency_limit > l.n_taken ORDER BY k.priority DESC, k.run_at, k.job_id"         \
+	"  LIMIT l.n FOR UPDATE SKIP LOCKED) h))"
+
+/* As many as have left. */
 void
 cm_store_release_keys(const int64 *job_ids, int n, CmMoved *moved)
 {
 	static CmSql release = {
-		"UPDATE cm_internal.queue q SET is_held = false WHERE q.job_id = ANY (ARRAY(SELECT h.job_id"
-		" FROM (SELECT l.concurrency_key, l.n, (SELECT count(*) FROM cm_internal.queue t"
-		"   WHERE t.concurrency_key = l.concurrency_key AND t.concurrency_key IS NOT NULL"
-		"   AND t.status <> 'pending' AND t.job_id <> ALL ($1)) AS n_taken"
-		"  FROM (SELECT k.concurrency_key, count(*) AS n FROM cm_internal.queue k"
-		"   WHERE k.job_id = ANY ($1) AND k.concurrency_key IS NOT NULL GROUP BY k.concurrency_key) l) l"
-		" CROSS JOIN LATERAL (WITH RECURSIVE p (placement) AS ("
-		"   (SELECT k.placement FROM cm_internal.queue k WHERE k.is_held"
-		"    AND k.concurrency_key = l.concurrency_key ORDER BY k.placement LIMIT 1)"
-		"   UNION ALL SELECT (SELECT k.placement FROM cm_internal.queue k WHERE k.is_held"
-		"    AND k.concurrency_key = l.concurrency_key AND k.placement > p.placement"
-		"    ORDER BY k.placement LIMIT 1) FROM p WHERE p.placement IS NOT NULL)"
-		"  SELECT p.placement FROM p WHERE p.placement IS NOT NULL) p"
-		" CROSS JOIN LATERAL (SELECT k.job_id FROM cm_internal.queue k WHERE k.is_held"
-		"  AND k.concurrency_key = l.concurrency_key AND k.placement = p.placement"
-		"  AND k.concurrency_limit > l.n_taken ORDER BY k.priority DESC, k.run_at, k.job_id"
-		"  LIMIT l.n FOR UPDATE SKIP LOCKED) h))",
+		RELEASE_HELD(
+			"SELECT k.concurrency_key, count(*) AS n FROM cm_internal.queue k"
+			" WHERE k.job_id = ANY ($1) AND k.concurrency_key IS NOT NULL GROUP BY k.concurrency_key"),
 		1,
 		{INT8ARRAYOID},
 		NULL,
@@ -272,24 +278,24 @@ cm_store_load_gates(const int64 *job_ids, int n, const int64 *chosen, int n_chos
 	return gates;
 }
 
-/* All that wait with the key and may not go either: a claim meets each key once. */
-void
+/* Many that wait with the key and may not go either: a claim meets each key seldom. */
+int
 cm_store_hold(const int64 *job_ids, int n, const int64 *chosen, int n_chosen)
 {
 	static CmSql hold = {
-		"UPDATE cm_internal.queue q SET is_held = true WHERE q.job_id IN (SELECT k.job_id"
+		"UPDATE cm_internal.queue q SET is_held = true WHERE q.job_id = ANY (ARRAY(SELECT k.job_id"
 		" FROM (SELECT h.concurrency_key, max(h.concurrency_limit) AS most FROM cm_internal.queue h"
 		"  WHERE h.job_id = ANY ($1) GROUP BY h.concurrency_key) h"
 		" JOIN cm_internal.queue k ON k.concurrency_key = h.concurrency_key AND k.concurrency_limit <= h.most"
 		" WHERE k.status = 'pending' AND k.is_ready AND k.concurrency_key IS NOT NULL"
-		" AND k.job_id <> ALL ($2) LIMIT $3 FOR UPDATE OF k SKIP LOCKED)",
+		" AND k.job_id <> ALL ($2) LIMIT $3 FOR UPDATE OF k SKIP LOCKED))",
 		3,
 		{INT8ARRAYOID, INT8ARRAYOID, INT4OID},
 		NULL,
 		0};
-	Datum values[3] = {make_ids(job_ids, n), make_ids(chosen, n_chosen), Int32GetDatum(MAX_ASIDE)};
+	Datum values[3] = {make_ids(job_ids, n), make_ids(chosen, n_chosen), Int32GetDatum(MAX_HELD)};
 
-	cm_sql_run(&hold, values, NULL);
+	return (int) cm_sql_run(&hold, values, NULL);
 }
 
 /* --- pauses --- */
@@ -342,14 +348,14 @@ cm_store_end_pauses(CmMoved *moved)
 		{INT4OID},
 		NULL,
 		0};
-	Datum value = Int32GetDatum(MAX_ASIDE);
+	Datum value = Int32GetDatum(MAX_UNPAUSED);
 	int64 n_free;
 
 	cm_sql_run(&end, &value, NULL);
 	n_free = cm_sql_int64(0, 2, 0);
 	moved->n += (int) cm_sql_int64(0, 1, 0);
 	moved->is_behind = moved->is_behind || cm_sql_int64(0, 1, 0) < n_free;
-	return n_free == MAX_ASIDE;
+	return n_free == MAX_UNPAUSED;
 }
 
 /* --- what was left undone --- */
@@ -358,12 +364,15 @@ void
 cm_store_mend_schedule(CmMoved *moved)
 {
 	static CmSql apply = {APPLY_ENDS("true"), 0, {0}, NULL, 0};
-	/* Claims hold them again where they must. */
+	/* Where a key has room.  Claims hold again those that are too many. */
 	static CmSql release = {
-		"UPDATE cm_internal.queue q SET is_held = false WHERE q.job_id IN"
-		" (SELECT k.job_id FROM cm_internal.queue k WHERE k.is_held FOR UPDATE SKIP LOCKED)",
-		0,
-		{0},
+		RELEASE_HELD(
+			"SELECT k.concurrency_key, max(k.concurrency_limit) AS n FROM cm_internal.queue k"
+			" WHERE k.is_held GROUP BY k.concurrency_key HAVING max(k.concurrency_limit) >"
+			" (SELECT count(*) FROM cm_internal.queue t WHERE t.concurrency_key = k.concurrency_key"
+			"  AND t.concurrency_key IS NOT NULL AND t.status <> 'pending')"),
+		1,
+		{INT8ARRAYOID},
 		NULL,
 		0};
 	static CmSql forget = {
@@ -375,7 +384,9 @@ cm_store_mend_schedule(CmMoved *moved)
 		NULL,
 		0};
 
+	Datum none = make_ids(NULL, 0);
+
 	apply_ends(&apply, NULL, moved);
-	moved->n += (int) cm_sql_run(&release, NULL, NULL);
+	moved->n += (int) cm_sql_run(&release, &none, NULL);
 	cm_sql_run(&forget, NULL, NULL);
 }

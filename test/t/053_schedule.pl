@@ -256,9 +256,23 @@ wait_value("SELECT state FROM cm_host_status WHERE name = 'm'", 'healthy', 'the 
 	is(status($head), 'pending', 'while it is locked');
 	$session->query_safe('COMMIT');
 	$session->quit;
-	submit('x');    # wakes the executor, which else looks by its poll_interval
 	ends($head, 'completed', 'then it goes, too');
 	is(most_at_once("j.concurrency_key = 'l'"), 1, 'one after the other');
+	nothing_left();
+}
+
+# One that is next and locked is looked for again soon, whatever the poll_interval.
+{
+	value("SELECT cm_pause('until it is locked')");
+	my $locked = submit('x', 'priority => 90');
+	my $session = $node->session('postgres');
+	$session->query_safe("BEGIN; SELECT FROM cm_jobs WHERE id = $locked FOR UPDATE");
+	value('SELECT cm_resume()');
+	ends(submit('x'), 'completed', 'another goes before it');
+	is(status($locked), 'pending', 'while it is locked');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	ends($locked, 'completed', 'then it goes');
 	nothing_left();
 }
 
@@ -404,15 +418,21 @@ sub reads { return value("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_all_t
 	runs($long);
 	value("SELECT count(cm_submit_job('app:1', 'x', name => 'behind', concurrency_key => 'c', priority => 90)) FROM generate_series(1, 2500)");
 	my $one = value("SELECT min(id) FROM cm_jobs WHERE name = 'behind'");
-	wait_value("SELECT count(*) FROM cm_internal.queue WHERE is_held", 2500, 'three thousand wait behind one');
+	wait_value("SELECT count(*) FROM cm_internal.queue WHERE is_held", 2500, 'two and a half thousand wait behind one');
+	cmp_ok(value("SELECT max(n) FROM (SELECT count(*) AS n FROM cm_internal.queue WHERE is_held GROUP BY xmin::text) x"),
+		'<=', 2000, 'put aside some at a time');
 	is(why($one), 'key "c" in use (1 of 1)', 'and say for what');
 	value("VACUUM ANALYZE cm_internal.queue");
 	my $before = reads();
 	for (1 .. 31) { my $id = submit('x', "name => 'beside'"); ends($id, 'completed', 'others run beside'); }
 	value("SELECT pg_stat_force_next_flush()");
 	cmp_ok((reads() - $before) / 31, '<', 300, 'at no cost: rows of the queue read per job');
+	my $written = value("SELECT max(xmin::text::int8) FROM cm_internal.queue WHERE is_held");
 	kill_executor();
-	is(status($long), 'running', 'after a crash it runs');
+	ends(submit('x'), 'completed', 'after a crash others run');
+	is(status($long), 'running', 'it runs on');
+	is(value("SELECT count(*), max(xmin::text::int8) FROM cm_internal.queue WHERE is_held"), "2500|$written",
+		'those behind it are not touched');
 	is(value("SELECT count(*) FROM cm_jobs WHERE name = 'behind' AND status <> 'pending'"), 0, 'and the others wait');
 	value("SELECT cm_cancel_job(id) FROM cm_jobs WHERE name = 'behind' AND id > $one + 20");
 	wait_value("SELECT count(*) FROM cm_internal.queue WHERE status = 'pending'", 21, 'most are cancelled');
