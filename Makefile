@@ -108,7 +108,7 @@ unit: unit-programs
 FUZZ_CC ?= $(firstword $(shell command -v clang-14 clang) clang)
 FUZZ_CFLAGS ?= -std=gnu11 -O1 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-ignored-attributes -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
-FUZZ_FLOOR0 := $(addprefix build/fuzz/,endpoint envtext image_ref logstream policy)
+FUZZ_FLOOR0 := $(addprefix build/fuzz/,endpoint envtext image_ref logstream placeholder policy)
 FUZZ_SERVER := $(addprefix build/fuzz/,engine json)
 FUZZ_SERVER_SRCS := $(here)/test/fuzz/server.c $(addprefix $(here)/src/,docker_json.c \
 	$(notdir $(filter-out %/engine_body.c %/engine_options.c,$(wildcard $(here)/src/engine*.c))))

@@ -40,8 +40,8 @@ count_depth(int *depth, bool opens, char c, char closing)
 }
 
 /*
- * Expressions: $(( )) and (( )), $[ ] and [[ ]] and subscripts, ${ }.  In double
- * quotes, only what a $ begins is one.
+ * Expressions: $(( )) and (( )), $[ ] and [[ ]] and subscripts, those in a list a=( )
+ * as well, ${ }.  In double quotes, only what a $ begins is one.
  */
 static void
 pass_expression_char(CmPlaceholderScan *scan, char c)
@@ -56,11 +56,12 @@ pass_expression_char(CmPlaceholderScan *scan, char c)
 
 		count_depth(&scan->n_parens, opens, c, ')');
 		scan->n_parens += opens; /* for the first of the two */
+		count_depth(&scan->n_list_parens, !is_quoted && c == '(' && before == '=', c, ')');
 	}
 	else if (c == '[' || c == ']')
 		count_depth(&scan->n_brackets,
-					before == '$' || (!is_quoted && (before == '[' || before == '_' ||
-													 cm_chars_is_alnum(before))),
+					before == '$' || (!is_quoted && (scan->n_list_parens > 0 || before == '[' ||
+													 before == '_' || cm_chars_is_alnum(before))),
 					c, ']');
 	else if (c == '{' || c == '}')
 		count_depth(&scan->n_braces, before == '$', c, '}');
@@ -90,11 +91,25 @@ pass_shell_char(CmPlaceholderScan *scan, char c)
 		scan->is_behind_here |= scan->before == '<';
 }
 
+/* A backslash and a newline are nothing to a shell: what is around them is together. */
+static bool
+joins_lines(const CmPlaceholderScan *scan)
+{
+	return scan->is_shell && !scan->is_escaped && !scan->is_comment && scan->quote != '\'' &&
+		   strncmp(scan->at, "\\\n", 2) == 0;
+}
+
 static void
 pass_char(CmPlaceholderScan *scan)
 {
-	char c = *scan->at++;
+	char c;
 
+	if (joins_lines(scan))
+	{
+		scan->at += 2;
+		return;
+	}
+	c = *scan->at++;
 	if (scan->is_shell && !scan->is_escaped && !scan->is_comment && scan->quote != '\'')
 		pass_expression_char(scan, c);
 	if (scan->is_shell)

@@ -48,11 +48,12 @@ typedef struct CmPlaceholderScan
 	bool is_escaped; /* a backslash takes the next character */
 	bool is_comment;
 	bool is_behind_here;
-	int n_parens;	  /* how deep it is in (( )), 0: it is not */
-	int n_brackets;	  /* in [ ] that have an expression */
-	int n_braces;	  /* in ${ } */
-	char before;	  /* the character before */
-	char before_that; /* and the one before that */
+	int n_parens;	   /* how deep it is in (( )), 0: it is not */
+	int n_list_parens; /* in a=( ) */
+	int n_brackets;	   /* in [ ] that have an expression */
+	int n_braces;	   /* in ${ } */
+	char before;	   /* the character before */
+	char before_that;  /* and the one before that */
 } CmPlaceholderScan;
 
 extern void cm_placeholder_begin(CmPlaceholderScan *scan, const char *text, bool is_shell);
