@@ -82,7 +82,7 @@ sub known_names
 			AND d.objid = p.oid AND d.deptype = 'e'});
 }
 
-for my $name (qw(hosts jobs copies))
+for my $name (qw(hosts jobs cookbook copies))
 {
 	my $document = run_document("$name.md", $name);
 	my %known = known_names($name);
