@@ -29,14 +29,17 @@ ends_word(char c)
 	return c != '\0' && strchr(" \t\n;&|()", c) != NULL;
 }
 
-/* How deep it is in brackets that were opened here, or are open already. */
+/* Brackets in quotes are none for what was opened without, and the other way round. */
 static void
-count_depth(int *depth, bool opens, char c, char closing)
+count_depth(CmPlaceholderDepth *depth, int n_opens, char c, char closing, bool is_quoted)
 {
-	if (c == closing)
-		*depth -= *depth > 0;
-	else if (opens || *depth > 0)
-		(*depth)++;
+	if (depth->n == 0)
+	{
+		depth->n = c == closing ? 0 : n_opens;
+		depth->is_quoted = is_quoted;
+	}
+	else if (depth->is_quoted == is_quoted)
+		depth->n += c == closing ? -1 : 1;
 }
 
 /*
@@ -48,23 +51,19 @@ pass_expression_char(CmPlaceholderScan *scan, char c)
 {
 	bool is_quoted = scan->quote != 0;
 	char before = scan->before;
+	bool is_word = scan->lists.n > 0 || before == '[' || before == '_' || cm_chars_is_alnum(before);
 
 	if (c == '(' || c == ')')
 	{
-		bool opens = scan->n_parens == 0 && c == '(' && before == '(' &&
-					 (!is_quoted || scan->before_that == '$');
+		bool is_second = before == '(' && (!is_quoted || scan->before_that == '$');
 
-		count_depth(&scan->n_parens, opens, c, ')');
-		scan->n_parens += opens; /* for the first of the two */
-		count_depth(&scan->n_list_parens, !is_quoted && c == '(' && before == '=', c, ')');
+		count_depth(&scan->parens, is_second ? 2 : 0, c, ')', is_quoted);
+		count_depth(&scan->lists, !is_quoted && before == '=', c, ')', is_quoted);
 	}
 	else if (c == '[' || c == ']')
-		count_depth(&scan->n_brackets,
-					before == '$' || (!is_quoted && (scan->n_list_parens > 0 || before == '[' ||
-													 before == '_' || cm_chars_is_alnum(before))),
-					c, ']');
+		count_depth(&scan->brackets, before == '$' || (!is_quoted && is_word), c, ']', is_quoted);
 	else if (c == '{' || c == '}')
-		count_depth(&scan->n_braces, before == '$', c, '}');
+		count_depth(&scan->braces, before == '$', c, '}', is_quoted);
 }
 
 /* One character of a shell's text; quotes in comments open nothing. */
@@ -145,7 +144,7 @@ judge_place(const CmPlaceholderScan *scan)
 		return CM_PLACEHOLDER_BEHIND_HERE;
 	if (scan->quote != 0 || scan->is_escaped || scan->before == '$')
 		return CM_PLACEHOLDER_QUOTED;
-	if (scan->n_parens + scan->n_brackets + scan->n_braces > 0)
+	if (scan->parens.n + scan->brackets.n + scan->braces.n > 0)
 		return CM_PLACEHOLDER_IN_EXPRESSION;
 	return CM_PLACEHOLDER_FOUND;
 }

@@ -39,6 +39,13 @@ typedef struct CmPlaceholder
 	size_t n_name;
 } CmPlaceholder;
 
+/* How deep it is in brackets of a kind. */
+typedef struct CmPlaceholderDepth
+{
+	int n;			/* 0: outside */
+	bool is_quoted; /* the first was opened in double quotes */
+} CmPlaceholderDepth;
+
 /* How far a text is read. */
 typedef struct CmPlaceholderScan
 {
@@ -48,12 +55,12 @@ typedef struct CmPlaceholderScan
 	bool is_escaped; /* a backslash takes the next character */
 	bool is_comment;
 	bool is_behind_here;
-	int n_parens;	   /* how deep it is in (( )), 0: it is not */
-	int n_list_parens; /* in a=( ) */
-	int n_brackets;	   /* in [ ] that have an expression */
-	int n_braces;	   /* in ${ } */
-	char before;	   /* the character before */
-	char before_that;  /* and the one before that */
+	CmPlaceholderDepth parens;	 /* (( )) */
+	CmPlaceholderDepth lists;	 /* a=( ) */
+	CmPlaceholderDepth brackets; /* [ ] that have an expression */
+	CmPlaceholderDepth braces;	 /* ${ } */
+	char before;				 /* the character before */
+	char before_that;			 /* and the one before that */
 } CmPlaceholderScan;
 
 extern void cm_placeholder_begin(CmPlaceholderScan *scan, const char *text, bool is_shell);

@@ -337,6 +337,17 @@ check_mock(HostRow *row)
 	check_script(row);
 }
 
+/*
+ * As images name one: with a dot or a port, but for localhost.  What is no registry may
+ * be a key that other tools know, and its value a password that is in the clear.
+ */
+static bool
+is_registry(const char *name, int n)
+{
+	return memchr(name, '.', n) != NULL || memchr(name, ':', n) != NULL ||
+		   (n == strlen("localhost") && strncmp(name, "localhost", n) == 0);
+}
+
 /* {"registry": "name of a secret"}.  Whether there is one shows when it is used. */
 static void
 check_registries(const HostRow *row, const JsonbValue *value)
@@ -350,7 +361,7 @@ check_registries(const HostRow *row, const JsonbValue *value)
 		(void) JsonbIteratorNext(&iterator, &item, true);
 	while (is_good && JsonbIteratorNext(&iterator, &item, true) == WJB_KEY)
 	{
-		is_good = item.val.string.len > 0;
+		is_good = is_registry(item.val.string.val, item.val.string.len);
 		(void) JsonbIteratorNext(&iterator, &item, true);
 		is_good = is_good && item.type == jbvString &&
 				  cm_policy_is_plain_name(pnstrdup(item.val.string.val, item.val.string.len));
@@ -359,7 +370,7 @@ check_registries(const HostRow *row, const JsonbValue *value)
 		refuse(
 			"22023", "executor_config",
 			psprintf("executor_config \"registry_auth\" of host \"%s\" cannot be used", row->shown),
-			"It has the name of a secret for each registry; the secret is user:password.",
+			"It has the name of a secret for each registry, as docker.io or registry.example:5000; the secret is user:password.",
 			"Write {\"registry_auth\": {\"registry.example:5000\": \"secret name\"}}.");
 }
 
