@@ -403,10 +403,17 @@ static void
 note_owner_ended(CmHttpRequest *request, void *arg)
 {
 	CmTask *task = cm_call_end(arg);
-	CmFault fault;
+	CmFault fault = {0};
 
 	if (cm_engine_read_stream_end(request, &fault))
-		cm_call_lose_sight(task);
+	{
+		/* Whoever does so each time is given up. */
+		strlcpy(fault.message, "its answer was cut", sizeof(fault.message));
+		if (task->n_refusals++ >= CM_MAX_REFUSALS)
+			refuse_volume(task, &fault);
+		else
+			cm_call_lose_sight(task);
+	}
 	else if (fault.kind == CM_FAULT_REFUSED && fault.http_status != 404)
 		refuse_volume(task, &fault);
 	else
