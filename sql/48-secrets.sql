@@ -218,25 +218,25 @@ BEGIN
     -- Whoever is sealing something with an older key is waited for.
     LOCK TABLE cm_internal.secrets, cm_internal.cas, cm_internal.host_tls IN SHARE ROW EXCLUSIVE MODE;
     what := 'secrets';
-    WITH locked AS (SELECT s.namespace, s.name, s.sealed FROM cm_internal.secrets s ORDER BY 1, 2 FOR UPDATE),
-    made AS MATERIALIZED (SELECT l.*, cm_internal.reseal('secret', l.namespace || '/' || l.name, l.sealed) AS new FROM locked l),
+    WITH made AS MATERIALIZED (SELECT s.namespace, s.name, s.sealed,
+             cm_internal.reseal('secret', s.namespace || '/' || s.name, s.sealed) AS new FROM cm_internal.secrets s),
     changed AS (UPDATE cm_internal.secrets s SET sealed = m.new FROM made m
         WHERE (s.namespace, s.name) = (m.namespace, m.name) AND m.new <> m.sealed RETURNING 1)
     SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM made) INTO resealed, unchanged;
     unchanged := unchanged - resealed;
     RETURN NEXT;
     what := 'keys of CAs';
-    WITH locked AS (SELECT c.name, c.key_sealed FROM cm_internal.cas c ORDER BY 1 FOR UPDATE),
-    made AS MATERIALIZED (SELECT l.*, cm_internal.reseal('ca', l.name, l.key_sealed) AS new FROM locked l),
+    WITH made AS MATERIALIZED (SELECT c.name, c.key_sealed,
+             cm_internal.reseal('ca', c.name, c.key_sealed) AS new FROM cm_internal.cas c),
     changed AS (UPDATE cm_internal.cas c SET key_sealed = m.new FROM made m
         WHERE c.name = m.name AND m.new <> m.key_sealed RETURNING 1)
     SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM made) INTO resealed, unchanged;
     unchanged := unchanged - resealed;
     RETURN NEXT;
     what := 'keys of hosts';
-    WITH locked AS (SELECT t.host_id, t.key_sealed FROM cm_internal.host_tls t
-        WHERE t.key_sealed IS NOT NULL ORDER BY 1 FOR UPDATE),
-    made AS MATERIALIZED (SELECT l.*, cm_internal.reseal('host_tls', l.host_id::text, l.key_sealed) AS new FROM locked l),
+    WITH made AS MATERIALIZED (SELECT t.host_id, t.key_sealed,
+             cm_internal.reseal('host_tls', t.host_id::text, t.key_sealed) AS new FROM cm_internal.host_tls t
+             WHERE t.key_sealed IS NOT NULL),
     changed AS (UPDATE cm_internal.host_tls t SET key_sealed = m.new FROM made m
         WHERE t.host_id = m.host_id AND m.new <> m.key_sealed RETURNING 1)
     SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM made) INTO resealed, unchanged;

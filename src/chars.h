@@ -102,4 +102,17 @@ cm_chars_cut(const char *text, size_t max)
 	return length;
 }
 
+/* How many of the n bytes are a name as those of variables: [A-Za-z_][A-Za-z0-9_]*. */
+static inline size_t
+cm_chars_count_name(const char *text, size_t n)
+{
+	size_t i = 0;
+
+	if (n == 0 || cm_chars_is_digit(text[0]))
+		return 0;
+	while (i < n && (cm_chars_is_alnum(text[i]) || text[i] == '_'))
+		i++;
+	return i;
+}
+
 #endif /* CM_CHARS_H */

@@ -9,6 +9,7 @@
 #include "chars.h"
 #include "envtext.h"
 #include "placeholder.h"
+#include "policy.h"
 
 #define MAX_SHOWN_BYTES 64
 
@@ -35,24 +36,11 @@ is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
-static bool
-is_key(const char *name, size_t n_name)
-{
-	if (n_name == 0 || cm_chars_is_digit(name[0]))
-		return false;
-	for (size_t i = 0; i < n_name; i++)
-	{
-		if (!cm_chars_is_alnum(name[i]) && name[i] != '_')
-			return false;
-	}
-	return true;
-}
-
 /* The beginning of names that the key has, or NULL. */
 static const char *
 find_reserved_prefix(const CmEnvVariable *variable)
 {
-	static const char *const prefixes[] = {CM_ENVTEXT_RESERVED_PREFIX, CM_PARAMETER_PREFIX};
+	static const char *const prefixes[] = {CM_RESERVED_PREFIX, CM_PARAMETER_PREFIX};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 	{
@@ -90,7 +78,8 @@ read_variable(const char *line, size_t n_line, int number, CmEnvVariable *variab
 	const char *equals = memchr(line, '=', n_line);
 	const char *reserved;
 
-	if (equals == NULL || !is_key(line, equals - line))
+	if (equals == NULL || equals == line ||
+		cm_chars_count_name(line, equals - line) < (size_t) (equals - line))
 		return refuse_key(line, n_line, number, problem);
 	variable->name = line;
 	variable->n_name = equals - line;

@@ -16,9 +16,6 @@
 #define CM_ENVTEXT_MAX_VARIABLES 1024
 #define CM_ENVTEXT_MAX_BYTES (128 * 1024)
 
-/* Names that begin so tell a job about itself. */
-#define CM_ENVTEXT_RESERVED_PREFIX "CONTAINER_MANAGER_"
-
 typedef struct CmEnvVariable
 {
 	const char *name; /* points into the text, no NUL behind it */

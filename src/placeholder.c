@@ -117,22 +117,11 @@ pass_char(CmPlaceholderScan *scan)
 	scan->before = c;
 }
 
-static size_t
-count_name(const char *text)
-{
-	size_t n = 0;
-
-	if (!cm_chars_is_alpha(text[0]) && text[0] != '_')
-		return 0;
-	while (cm_chars_is_alnum(text[n]) || text[n] == '_')
-		n++;
-	return n;
-}
-
 bool
 cm_placeholder_is_name(const char *name, size_t n_name)
 {
-	return n_name > 0 && n_name <= CM_MAX_PARAMETER_BYTES && count_name(name) >= n_name;
+	return n_name > 0 && n_name <= CM_MAX_PARAMETER_BYTES &&
+		   cm_chars_count_name(name, n_name) == n_name;
 }
 
 static CmPlaceholderKind
@@ -157,7 +146,7 @@ take_placeholder(CmPlaceholderScan *scan, CmPlaceholder *found)
 
 	text += strspn(text, " \t");
 	found->name = text;
-	found->n_name = count_name(text);
+	found->n_name = cm_chars_count_name(text, CM_MAX_PARAMETER_BYTES + 1);
 	text += found->n_name;
 	text += strspn(text, " \t");
 	if (!cm_placeholder_is_name(found->name, found->n_name) || strncmp(text, "}}", 2) != 0)

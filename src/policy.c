@@ -21,8 +21,6 @@
 #include "policy_internal.h"
 #include "retry.h"
 
-#define RESERVED_PREFIX "CONTAINER_MANAGER_"
-
 /* Twice the most entries, so that the table of find_duplicate has gaps. */
 #define HASH_SLOTS (2 * CM_MAX_PAIRS)
 
@@ -76,23 +74,12 @@ show_text(const char *text, char shown[SHOWN_SIZE])
 	return shown;
 }
 
-static bool
-is_word_char(char c)
-{
-	return cm_chars_is_alnum(c) || c == '_';
-}
-
 bool
 cm_policy_is_env_name(const char *name)
 {
-	if (!cm_chars_is_alpha(name[0]) && name[0] != '_')
-		return false;
-	for (; *name != '\0'; name++)
-	{
-		if (!is_word_char(*name))
-			return false;
-	}
-	return true;
+	size_t n_name = strlen(name);
+
+	return n_name > 0 && cm_chars_count_name(name, n_name) == n_name;
 }
 
 bool
@@ -336,10 +323,10 @@ check_variable(const CmPair *pair, const char *column, CmProblem *problem)
 		return add_hint(problem,
 						"A name has letters, digits and \"_\", and does not begin with a digit.");
 	}
-	if (strncmp(name, RESERVED_PREFIX, strlen(RESERVED_PREFIX)) == 0)
+	if (strncmp(name, CM_RESERVED_PREFIX, strlen(CM_RESERVED_PREFIX)) == 0)
 	{
 		refuse(problem, NOT_ALLOWED, column, "environment variable \"%s\" is reserved", shown);
-		return add_hint(problem, "Names that begin with " RESERVED_PREFIX
+		return add_hint(problem, "Names that begin with " CM_RESERVED_PREFIX
 								 " tell a job about itself; choose another.");
 	}
 	if (pair->value == NULL)

@@ -90,6 +90,9 @@ extern bool cm_policy_check(const CmJobSpec *spec, const CmLimits *limits, CmPro
 /* The parts of the above that other checks need, too. */
 
 /* [A-Za-z_][A-Za-z0-9_]* */
+/* Variables whose names begin so tell a job about itself. */
+#define CM_RESERVED_PREFIX "CONTAINER_MANAGER_"
+
 extern bool cm_policy_is_env_name(const char *name);
 
 /* [A-Za-z0-9][A-Za-z0-9_.-]{0,254}, but not "host" or "default" in any case. */
